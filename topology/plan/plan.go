@@ -1,0 +1,91 @@
+// Package plan is the physical plan of a topology: sub-topologies, the topics
+// between them, and the contract (Context, Processor) between the operators
+// that package topology compiles and the tasks that package stream runs.
+package plan
+
+import (
+	"time"
+
+	"github.com/leatlog/leat/state"
+)
+
+// Plan is a compiled topology. It is immutable and may be shared.
+type Plan struct {
+	// SubTopologies are numbered from 0 in the order of their first source.
+	SubTopologies []SubTopology
+}
+
+// SubTopology is a connected part of the topology: one task per partition of
+// its sources runs it.
+type SubTopology struct {
+	ID int
+	// Sources are the topics it reads. All have as many partitions as the largest;
+	// co-partitioned ones must have the same number.
+	Sources []Source
+	// Sinks are the topics it writes.
+	Sinks []Sink
+	// Stores are the stores it keeps; each gets the changelog of its name.
+	Stores []state.Spec
+	// Operators describe it for Describe, metrics and the manifest, in order.
+	Operators []Operator
+	// New compiles the processor of one task.
+	New func(Context) (Processor, error)
+}
+
+// Topic names a topic of the plan.
+type Topic struct {
+	// Name is the topic's name; for an internal topic the operator's name, which the
+	// runtime turns into <app>-<Name>-repartition.
+	Name string
+	// Internal topics are created, and owned, by the app.
+	Internal bool
+	// Partitions is the count an internal topic asks for; 0 takes that of the
+	// sub-topology that writes it.
+	Partitions int32
+}
+
+// Offset is where a source begins when its group has no committed offset.
+type Offset int8
+
+// The beginnings.
+const (
+	// Earliest begins with the oldest record.
+	Earliest Offset = iota
+	// Latest begins with the next record.
+	Latest
+)
+
+// Source is a topic that a sub-topology reads.
+type Source struct {
+	Topic
+	// Operator is the name of the source operator.
+	Operator string
+	Start    Offset
+	// IdleTimeout is reserved time after which an empty partition no longer holds
+	// stream order; 0 takes the app's default.
+	IdleTimeout time.Duration
+}
+
+// Sink is a topic that a sub-topology writes.
+type Sink struct {
+	Topic
+	// Operator is the name of the sink operator.
+	Operator string
+}
+
+// Operator describes one operator.
+type Operator struct {
+	Name string
+	// Kind is the DSL's word: "filter", "aggregate", ...
+	Kind string
+	// Inputs are the names of the operators it reads.
+	Inputs []string
+	// Store is the store it keeps, "" for none.
+	Store string
+}
+
+// RepartitionTopic returns the name of an internal repartition topic.
+func RepartitionTopic(app, name string) string { return app + "-" + name + "-repartition" }
+
+// ChangelogTopic returns the name of a store's changelog topic.
+func ChangelogTopic(app, store string) string { return app + "-" + store + "-changelog" }
