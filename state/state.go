@@ -7,40 +7,7 @@ package state
 import (
 	"context"
 	"errors"
-	"time"
 )
-
-// Kind is the shape of a store.
-type Kind uint8
-
-// The shapes.
-const (
-	// KeyValue stores map a key to its latest value.
-	KeyValue Kind = iota
-	// Window stores map (window start, key) to a value and forget windows older
-	// than their retention. Keys are laid out by WindowKey, so that expiry is one
-	// range of the store.
-	Window
-)
-
-// Spec describes a store of a topology. Every partition (task) of the
-// topology has one instance of it.
-type Spec struct {
-	// Name is unique in the topology; the changelog is <app>-<Name>-changelog.
-	Name string
-	// Kind is the shape.
-	Kind Kind
-	// WindowSize is the length of a window; Window stores only.
-	WindowSize time.Duration
-	// Retention is how long after its start a window is kept; Window stores only.
-	Retention time.Duration
-	// InMemory keeps the store in memory only; it is restored from its changelog.
-	InMemory bool
-	// NoChangelog turns the changelog off: the state is lost with the directory.
-	NoChangelog bool
-	// KeyFormat and ValueFormat are the serdes' names, for the plan manifest.
-	KeyFormat, ValueFormat string
-}
 
 // Position is a place in a store's changelog partition.
 type Position struct {

@@ -1,0 +1,101 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Kind is the shape of a store.
+type Kind uint8
+
+// The shapes.
+const (
+	// KeyValue stores map a key to its latest value.
+	KeyValue Kind = iota
+	// Window stores map (window start, key) to a value and forget windows older
+	// than their retention. Keys are laid out by WindowKey, so that expiry is one
+	// range of the store.
+	Window
+)
+
+// String returns the word for the kind.
+func (k Kind) String() string {
+	switch k {
+	case KeyValue:
+		return "key-value"
+	case Window:
+		return "window"
+	}
+	return fmt.Sprintf("Kind(%d)", uint8(k))
+}
+
+// MaxNameLength is how long a store's name may be. Kafka allows 249 bytes for
+// the changelog's name, which adds the app's name and "-changelog".
+const MaxNameLength = 160
+
+// ErrSpec is wrapped by what Spec.Validate returns.
+var ErrSpec = errors.New("state: store specification is not valid")
+
+// Spec describes a store of a topology. Every partition (task) of the
+// topology has one instance of it.
+type Spec struct {
+	// Name is unique in the topology; the changelog is <app>-<Name>-changelog.
+	Name string
+	// Kind is the shape.
+	Kind Kind
+	// WindowSize is the length of a window; Window stores only.
+	WindowSize time.Duration
+	// Retention is how long after its start a window is kept; Window stores only.
+	Retention time.Duration
+	// InMemory keeps the store in memory only; it is restored from its changelog.
+	InMemory bool
+	// NoChangelog turns the changelog off: the state is lost with the directory.
+	NoChangelog bool
+	// KeyFormat and ValueFormat are the serdes' names, for the plan manifest.
+	KeyFormat, ValueFormat string
+}
+
+// Validate reports everything that is wrong with the specification, one line
+// each, joined; every one wraps ErrSpec.
+func (s Spec) Validate() error {
+	var problems []error
+	complain := func(format string, arguments ...any) {
+		problems = append(problems, fmt.Errorf("%w: store %q: %s", ErrSpec, s.Name, fmt.Sprintf(format, arguments...)))
+	}
+	switch {
+	case s.Name == "":
+		complain("it has no name: give the operator that keeps it one")
+	case s.Name == "." || s.Name == "..":
+		complain("this name is not allowed: it would name a directory of the file system")
+	case len(s.Name) > MaxNameLength:
+		complain("the name has %d bytes: shorten it to %d", len(s.Name), MaxNameLength)
+	}
+	for i := range len(s.Name) {
+		if !nameByte(s.Name[i]) {
+			complain("byte %d of the name is %q: use letters, digits, '.', '_' and '-', as in topic names", i, s.Name[i])
+			break
+		}
+	}
+	switch s.Kind {
+	case KeyValue:
+		if s.WindowSize != 0 || s.Retention != 0 {
+			complain("it is a key-value store with window size %v and retention %v: leave both out or make it a window store",
+				s.WindowSize, s.Retention)
+		}
+	case Window:
+		if s.WindowSize < time.Millisecond {
+			complain("the window size is %v: it must be at least 1ms", s.WindowSize)
+		}
+		if s.Retention < s.WindowSize {
+			complain("the retention is %v: it must be at least the window size, %v", s.Retention, s.WindowSize)
+		}
+	default:
+		complain("the kind is %v: use KeyValue or Window", s.Kind)
+	}
+	return errors.Join(problems...)
+}
+
+func nameByte(b byte) bool {
+	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '.' || b == '_' || b == '-'
+}
