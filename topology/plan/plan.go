@@ -18,30 +18,45 @@ type Plan struct {
 // SubTopology is a connected part of the topology: one task per partition of
 // its sources runs it.
 type SubTopology struct {
+	// ID is its place in Plan.SubTopologies.
 	ID int
-	// Sources are the topics it reads. All have as many partitions as the largest;
-	// co-partitioned ones must have the same number.
+	// Sources are the topics it reads. It has as many tasks as the largest of them
+	// has partitions.
 	Sources []Source
+	// Copartitioned lists groups of indexes into Sources that must have the same
+	// number of partitions, because one keyed operator reads them all. The runtime
+	// checks it at start, when it knows the counts; a source that is an internal
+	// topic takes the count of the others.
+	Copartitioned [][]int
 	// Sinks are the topics it writes.
 	Sinks []Sink
 	// Stores are the stores it keeps; each gets the changelog of its name.
 	Stores []state.Spec
-	// Operators describe it for Describe, metrics and the manifest, in order.
+	// Operators describe it for Describe, metrics and the manifest, in the order in
+	// which records reach them.
 	Operators []Operator
-	// New compiles the processor of one task.
+	// New compiles the processor of one task. Safe for concurrent use.
 	New func(Context) (Processor, error)
 }
 
 // Topic names a topic of the plan.
 type Topic struct {
 	// Name is the topic's name; for an internal topic the operator's name, which the
-	// runtime turns into <app>-<Name>-repartition.
+	// runtime turns into <app>-<Name>-repartition (RepartitionTopic).
 	Name string
 	// Internal topics are created, and owned, by the app.
 	Internal bool
 	// Partitions is the count an internal topic asks for; 0 takes that of the
 	// sub-topology that writes it.
 	Partitions int32
+}
+
+// FullName returns the topic's name in the cluster for this app.
+func (t Topic) FullName(app string) string {
+	if t.Internal {
+		return RepartitionTopic(app, t.Name)
+	}
+	return t.Name
 }
 
 // Offset is where a source begins when its group has no committed offset.
@@ -60,9 +75,10 @@ type Source struct {
 	Topic
 	// Operator is the name of the source operator.
 	Operator string
-	Start    Offset
-	// IdleTimeout is reserved time after which an empty partition no longer holds
-	// stream order; 0 takes the app's default.
+	// Start is where it begins without a committed offset.
+	Start Offset
+	// IdleTimeout is how long an empty partition holds back the others, in wall
+	// time; 0 takes the app's default.
 	IdleTimeout time.Duration
 }
 
@@ -75,13 +91,18 @@ type Sink struct {
 
 // Operator describes one operator.
 type Operator struct {
+	// Name is unique in the topology.
 	Name string
 	// Kind is the DSL's word: "filter", "aggregate", ...
 	Kind string
 	// Inputs are the names of the operators it reads.
 	Inputs []string
+	// Topic is the topic a source reads or a sink writes, "" for the others.
+	Topic string
 	// Store is the store it keeps, "" for none.
 	Store string
+	// Detail is what else is worth telling, such as the window; may be "".
+	Detail string
 }
 
 // RepartitionTopic returns the name of an internal repartition topic.

@@ -1,6 +1,10 @@
 package plan
 
-import "github.com/leatlog/leat/state"
+import (
+	"fmt"
+
+	"github.com/leatlog/leat/state"
+)
 
 // Header is a record header.
 type Header struct {
@@ -26,27 +30,42 @@ type TaskID struct {
 	Partition   int32
 }
 
+// String returns the id as "<sub-topology>_<partition>", as in Kafka Streams.
+func (t TaskID) String() string { return fmt.Sprintf("%d_%d", t.SubTopology, t.Partition) }
+
 // Context is what a task offers to the operators compiled into it. It is used
-// by the task's goroutine only.
+// by the task's goroutine only, and only during the calls of Processor's
+// methods, SubTopology.New included.
 type Context interface {
 	// Task names the task.
 	Task() TaskID
+	// TopicName returns the full name of the topic of source i of
+	// SubTopology.Sources, with the app's prefix when it is internal. Operators use
+	// it to say where a record came from.
+	TopicName(source int) string
 	// Store returns the store with this name; it panics when the sub-topology did
 	// not declare it (a bug of the compiler, not of the user).
 	Store(name string) state.Store
-	// Emit hands a record to sink i of SubTopology.Sinks. Key and value are copied
-	// before it returns. The partition is murmur2(key) modulo the topic's partition
-	// count, round-robin by batch for null keys.
+	// Emit hands a record to sink i of SubTopology.Sinks. Key, value and headers are
+	// copied before it returns; r belongs to the caller. The partition is
+	// murmur2(key) modulo the topic's partition count, round-robin by batch for null
+	// keys.
 	Emit(sink int, r *Record) error
-	// StreamTime is the highest timestamp that the task's sources have seen, in
-	// milliseconds; -1 before the first record.
+	// Advance says that a record of source i with this event time is about to run.
+	// The processor calls it once per record, before the operators, with the time
+	// its extractor found (ms since the epoch). It never moves time backwards.
+	Advance(source int, timestamp int64)
+	// StreamTime is the task's event time: the highest timestamp given to Advance,
+	// in milliseconds; -1 before the first record. A task should carry it over a
+	// restart with its commit; operators do not rely on that.
 	StreamTime() int64
 	// WallTime is the current time in milliseconds, from the injected clock.
 	WallTime() int64
-	// Dropped counts a record that an operator left out, and why.
-	Dropped(operator string, reason DropReason)
+	// Dropped counts a record that an operator left out, and why. err is what failed
+	// for DropError and DropDeadLetter, and nil otherwise; the task may log it.
+	Dropped(operator string, reason DropReason, err error)
 	// CacheBytes is the share of the write-back cache that this task's operators may
-	// fill before they flush early.
+	// fill, all together, before they flush early.
 	CacheBytes() int
 }
 
@@ -55,7 +74,8 @@ type DropReason string
 
 // The reasons.
 const (
-	// DropLate: the record's window was closed: older than stream time less grace.
+	// DropLate: the record's window was closed: its end plus grace is not after
+	// stream time.
 	DropLate DropReason = "late"
 	// DropError: a user function or serde failed and the operator's policy is skip.
 	DropError DropReason = "error"
@@ -69,28 +89,45 @@ const (
 
 // Processor is a sub-topology compiled for one task: the fused operators behind
 // its sources. It is pure: it starts no goroutine and reads no clock but
-// Context's. Used by one goroutine.
+// Context's. Used by one goroutine. After any error the processor is not used
+// again except for Close: the task starts anew from its last commit.
 type Processor interface {
 	// Process runs records of source i of SubTopology.Sources, in order, through the
-	// operators. The task has advanced stream time to each record's timestamp when
-	// the record runs: it calls Process with runs, and the processor calls Advance
-	// of the task's Context through Clock (see Clock). After an error the task is
-	// stopped; it starts again from its last commit.
+	// operators. For each record the processor calls Context.Advance before the
+	// operators see it. It does not keep the records or their bytes.
+	// The error, when an operator's policy is to fail, is an *OperatorError.
 	Process(source int, records []Record) error
-	// Flush writes every dirty cache entry to its store and forwards the updates
-	// downstream, sources first. The task calls it before each commit.
-	Flush() error
-	// Punctuate runs what is due at stream time and wall time: windows that close.
-	// The task calls it after each run of records and at least once a second.
+	// Punctuate runs what is due at stream time and wall time, such as windows that
+	// close. The task calls it after each run of records and at least once a second.
 	Punctuate() error
-	// Close releases the processor.
+	// Flush writes every dirty cache entry to its store and forwards the updates
+	// downstream, in the order of the operators. The task calls it before each
+	// commit, and commits what it wrote with the rest.
+	Flush() error
+	// Close releases the processor; it neither flushes nor emits.
 	Close() error
 }
 
-// Clock is implemented by a task's Context: the processor tells it each record
-// before the record runs, which advances stream time and remembers the record's
-// position for error messages.
-type Clock interface {
-	// Observe notes that record r of source i is about to run.
-	Observe(source int, r *Record)
+// OperatorError says which operator failed on which record.
+type OperatorError struct {
+	// Operator is the operator's name in the topology.
+	Operator string
+	// Topic, Partition and Offset tell the source record that was running; the
+	// offset is -1 when none was (a window that closed, a flush).
+	Topic     string
+	Partition int32
+	Offset    int64
+	// Err is what the user's function, the serde or the store returned.
+	Err error
 }
+
+// Error implements error.
+func (e *OperatorError) Error() string {
+	if e.Offset < 0 {
+		return fmt.Sprintf("topology: operator %q, partition %d: %v", e.Operator, e.Partition, e.Err)
+	}
+	return fmt.Sprintf("topology: operator %q failed on the record at %s-%d@%d: %v", e.Operator, e.Topic, e.Partition, e.Offset, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *OperatorError) Unwrap() error { return e.Err }
