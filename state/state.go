@@ -24,6 +24,14 @@ var (
 	// ErrDamaged says that an engine's files are not what its checkpoint says; the
 	// store must be rebuilt from its changelog.
 	ErrDamaged = errors.New("state: store is damaged")
+	// ErrRestoring says that a store was read between a Load and the Checkpoint
+	// that ends the restore.
+	ErrRestoring = errors.New("state: store is being restored")
+	// ErrNoSpace says that the disk is too full to write safely. Nothing was
+	// written: free space and try again.
+	ErrNoSpace = errors.New("state: not enough free disk space")
+	// ErrOpen says that the store is open already.
+	ErrOpen = errors.New("state: store is open already")
 )
 
 // Reader reads an ordered byte store. A reader sees the writes made before it
@@ -59,8 +67,10 @@ type Engine interface {
 	// Apply writes a committed batch. When it returns, readers see it; it need not
 	// be durable before Checkpoint.
 	Apply(*Batch) error
-	// Load writes a batch during restore, when no reader expects an answer; keys may
-	// come in any order and repeat, the last one wins.
+	// Load writes a batch during restore; keys may come in any order and repeat, the
+	// last one wins. The engine may hold loaded writes back, to sort them: readers
+	// see them, and they are durable, after Checkpoint only, and until then reads may
+	// fail with ErrRestoring.
 	Load(*Batch) error
 	// Checkpoint makes all that was applied durable and then records that it reaches
 	// position. After a crash Position returns the last one recorded.
