@@ -1,0 +1,287 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatlog/leat/topology/plan"
+)
+
+// ProducerConfig bounds a producer.
+type ProducerConfig struct {
+	// Codec compresses the batches. Default none.
+	Codec Codec
+	// BatchBytes is the size, before compression, at which a batch is closed and
+	// sent. It must stay below the topics' max.message.bytes. Default 512 KiB.
+	BatchBytes int
+	// BufferBytes is how much may wait for the brokers before Append blocks. Default
+	// 32 MiB.
+	BufferBytes int
+	// DeliveryTimeout is how long a batch is tried before the producer fails.
+	// Default 2 minutes.
+	DeliveryTimeout time.Duration
+}
+
+// Producer writes record batches with acks=all, in order and idempotently: a
+// batch that is sent again after a lost answer is in the log once. One request
+// per broker is in flight, with one batch per partition, so that retries keep
+// the order.
+//
+// Topic, Append, Send and Flush belong to one goroutine.
+type Producer struct {
+	client *Client
+	cfg    ProducerConfig
+	ctx    context.Context
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+	id     int64
+	epoch  int16
+
+	topics map[string]*ProducerTopic // the owner's
+	open   []*producerPartition      // with records in their builder; the owner's
+
+	mu         sync.Mutex
+	changed    *sync.Cond
+	queued     map[*producerPartition]struct{} // with batches that are not acknowledged
+	inFlight   map[int32]bool                  // by broker
+	bytes      int                             // built and not acknowledged
+	err        error                           // why the producer failed
+	refreshing bool
+	free       [][]byte // buffers of acknowledged batches
+}
+
+// ProducerTopic is a topic that a producer writes.
+type ProducerTopic struct {
+	producer   *Producer
+	name       string
+	partitions []*producerPartition
+}
+
+type producerPartition struct {
+	topic     *ProducerTopic
+	partition int32
+	builder   batchBuilder
+	sequence  int32 // of the next batch built
+
+	// Under Producer.mu.
+	id     [16]byte
+	leader int32
+	queue  []producerBatch
+	sent   bool  // the first of queue is in flight
+	next   int64 // offset after the last batch acknowledged, -1 for none
+}
+
+type producerBatch struct {
+	bytes   []byte
+	records int32
+	since   time.Time
+}
+
+// NewProducer returns a producer with an id of its own. It waits for the cluster
+// to give one.
+func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer, error) {
+	if cfg.BatchBytes <= 0 {
+		cfg.BatchBytes = 512 << 10
+	}
+	if cfg.BufferBytes <= 0 {
+		cfg.BufferBytes = 32 << 20
+	}
+	if cfg.DeliveryTimeout <= 0 {
+		cfg.DeliveryTimeout = 2 * time.Minute
+	}
+	p := &Producer{
+		client: c, cfg: cfg,
+		topics: make(map[string]*ProducerTopic), queued: make(map[*producerPartition]struct{}),
+		inFlight: make(map[int32]bool),
+	}
+	p.changed = sync.NewCond(&p.mu)
+	if err := p.initialise(ctx); err != nil {
+		return nil, err
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p, nil
+}
+
+// initialise asks for a producer id.
+func (p *Producer) initialise(ctx context.Context) error {
+	for try := 1; ; try++ {
+		req := kmsg.NewPtrInitProducerIDRequest()
+		req.ProducerID, req.ProducerEpoch = -1, -1
+		resp, err := req.RequestWith(ctx, p.client.kgo)
+		if err != nil {
+			return fmt.Errorf("client: producer id: %w", p.client.closedOr(err))
+		}
+		err = codeError(resp.ErrorCode)
+		if err == nil {
+			p.id, p.epoch = resp.ProducerID, resp.ProducerEpoch
+			return nil
+		}
+		if !kerr.IsRetriable(err) {
+			return fmt.Errorf("client: producer id: %w", err)
+		}
+		if !p.client.sleep(ctx, backoff(try)) {
+			return fmt.Errorf("client: producer id: %w", errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// Close ends the producer; what was not flushed is lost. It waits for the
+// requests in flight.
+func (p *Producer) Close() {
+	p.fail(ErrClosed)
+	p.cancel()
+	p.wait.Wait()
+}
+
+// Topic returns the topic to write to; it asks the cluster for its partitions
+// the first time.
+func (p *Producer) Topic(ctx context.Context, name string) (*ProducerTopic, error) {
+	if t, ok := p.topics[name]; ok {
+		return t, nil
+	}
+	topics, err := p.client.Topics(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	info, ok := topics[name]
+	if !ok {
+		return nil, fmt.Errorf("client: produce to topic %q: %w: create it first", name, ErrUnknownTopic)
+	}
+	t := &ProducerTopic{producer: p, name: name}
+	for i, state := range info.Partitions {
+		t.partitions = append(t.partitions, &producerPartition{
+			topic: t, partition: int32(i), id: info.ID, leader: state.Leader, next: -1,
+		})
+	}
+	p.topics[name] = t
+	return t, nil
+}
+
+// Partitions returns how many partitions the topic has.
+func (t *ProducerTopic) Partitions() int32 { return int32(len(t.partitions)) }
+
+// NextOffset returns the offset after the last record of this producer that the
+// partition has acknowledged; -1 when there is none.
+func (t *ProducerTopic) NextOffset(partition int32) int64 {
+	t.producer.mu.Lock()
+	defer t.producer.mu.Unlock()
+	return t.partitions[partition].next
+}
+
+// Append adds a record to the open batch of a partition; everything is copied.
+// timestamp is in milliseconds. A full batch is sent at once; Append waits while
+// too much is on its way. The error is the producer's: it has failed.
+func (t *ProducerTopic) Append(partition int32, timestamp int64, key, value []byte, headers []plan.Header) error {
+	if partition < 0 || int(partition) >= len(t.partitions) {
+		return fmt.Errorf("client: produce to %s-%d: %w: the topic has %d partitions", t.name, partition, ErrUnknownTopic, len(t.partitions))
+	}
+	pp := t.partitions[partition]
+	if pp.builder.count == 0 {
+		t.producer.open = append(t.producer.open, pp)
+	}
+	pp.builder.append(timestamp, key, value, headers)
+	if pp.builder.size() >= t.producer.cfg.BatchBytes {
+		return t.producer.seal(pp, true)
+	}
+	return nil
+}
+
+// AppendByKey is Append on the partition of the key.
+func (t *ProducerTopic) AppendByKey(timestamp int64, key, value []byte, headers []plan.Header) error {
+	return t.Append(PartitionOf(key, t.Partitions()), timestamp, key, value, headers)
+}
+
+// seal builds the open batch of a partition and queues it.
+func (p *Producer) seal(pp *producerPartition, wait bool) error {
+	if pp.builder.count == 0 {
+		return nil
+	}
+	records := pp.builder.count
+	batch, err := pp.builder.build(p.buffer(), p.cfg.Codec, false)
+	if err != nil {
+		return err
+	}
+	stamp(batch, p.id, p.epoch, pp.sequence)
+	pp.sequence = nextSequence(pp.sequence, records)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pp.queue = append(pp.queue, producerBatch{bytes: batch, records: records, since: time.Now()})
+	p.queued[pp] = struct{}{}
+	p.bytes += len(batch)
+	p.dispatchLocked()
+	for wait && p.bytes > p.cfg.BufferBytes && p.err == nil {
+		p.changed.Wait()
+	}
+	return p.err
+}
+
+// buffer returns memory for a batch.
+func (p *Producer) buffer() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.free); n > 0 {
+		b := p.free[n-1]
+		p.free = p.free[:n-1]
+		return b[:0]
+	}
+	return nil
+}
+
+// Send closes the open batches and begins to send them. It does not wait.
+func (p *Producer) Send() error {
+	var first error
+	for i, pp := range p.open {
+		p.open[i] = nil
+		if err := p.seal(pp, false); err != nil && first == nil {
+			first = err
+		}
+	}
+	p.open = p.open[:0]
+	return first
+}
+
+// Flush sends what is open and waits until everything is acknowledged. After an
+// error other than ctx's the producer has failed.
+func (p *Producer) Flush(ctx context.Context) error {
+	if err := p.Send(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.changed.Broadcast()
+	})
+	defer stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.queued) > 0 && p.err == nil && ctx.Err() == nil {
+		p.changed.Wait()
+	}
+	if p.err != nil {
+		return p.err
+	}
+	if len(p.queued) > 0 {
+		return fmt.Errorf("client: flush: %w", ctx.Err())
+	}
+	return nil
+}
+
+// fail ends the producer: every call from now on returns err.
+func (p *Producer) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failLocked(err)
+}
+
+func (p *Producer) failLocked(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+	p.changed.Broadcast()
+}
