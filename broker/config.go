@@ -1,0 +1,340 @@
+package broker
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/vfs"
+)
+
+// ErrConfig says that a setting is not allowed. The message is one line that
+// names the setting, its value and what is allowed.
+var ErrConfig = errors.New("invalid setting")
+
+// FlushMode says when an acknowledged record is on disk.
+type FlushMode string
+
+// The flush modes. The laxer ones are logged at start and shown by DescribeConfigs.
+const (
+	// FlushSync answers acks=all after the records were fsynced. The default.
+	FlushSync FlushMode = "sync"
+	// FlushInterval fsyncs every Config.FlushInterval and does not wait for it: a
+	// crash of the machine loses what was acknowledged since.
+	FlushInterval FlushMode = "interval"
+	// FlushOS never fsyncs what it appends, as Apache Kafka does by default: a crash
+	// of the machine loses what the operating system had not written.
+	FlushOS FlushMode = "os"
+)
+
+// The roles of a node.
+const (
+	BrokerRole     = "broker"
+	ControllerRole = "controller"
+)
+
+// Config configures a Broker. Start from DefaultConfig; zero fields of a literal
+// take the same defaults. Set changes a field by Kafka's configuration name.
+type Config struct {
+	// NodeID is the node's id in its cluster, 1 or more; it is kept in the data
+	// directory, which no other id can open. Default 1.
+	NodeID int32
+	// DataDir is the directory of all the broker's files; created when missing.
+	// Required unless Environment.FS is in memory.
+	DataDir string
+	// Listen is the address clients connect to, host:port; port 0 takes a free one.
+	// Default 127.0.0.1:9092. Ignored when Listener is set.
+	Listen string
+	// Listener, when set, is served instead of Listen and closed with the broker. It
+	// need not be a TCP listener.
+	Listener net.Listener
+	// Advertise is the host:port that clients are told to connect to. Default: where
+	// the listener is bound; required when that is all interfaces (0.0.0.0, ::).
+	Advertise string
+	// Admin is the address of /healthz, /readyz and /metrics, host:port. Default:
+	// none. They have no authentication: keep it on loopback.
+	Admin string
+	// Gossip is the address other nodes find this one at, and Join are addresses of
+	// other nodes. BootstrapExpect is the number of nodes that form the cluster;
+	// default 1. This version forms clusters of one node and opens no gossip socket:
+	// Join or another BootstrapExpect stops the start.
+	Gossip          string
+	Join            []string
+	BootstrapExpect int
+	// Roles are the node's: BrokerRole and ControllerRole, which is the default. A
+	// cluster of one node needs both.
+	Roles []string
+	// Rack is the node's rack or zone, shown to clients (broker.rack).
+	Rack string
+	// Flush is when acknowledged means on disk. Default FlushSync.
+	Flush FlushMode
+	// FlushInterval is the time between two fsyncs in mode FlushInterval. Default 1 s.
+	FlushInterval time.Duration
+
+	// Topics are what topics get that do not say otherwise.
+	Topics TopicSettings
+	// Groups bound consumer groups.
+	Groups GroupSettings
+	// Limits bound what clients may ask for.
+	Limits LimitSettings
+	// Cluster times the metadata quorum and the liveness of brokers.
+	Cluster ClusterSettings
+	// Environment is the world the broker runs in; zero is the real one.
+	Environment Environment
+
+	ignored      []string       // settings of Kafka that were given and mean nothing here
+	defaultRanks map[string]int // which synonym set a default of Topics.Defaults
+}
+
+// TopicSettings are what topics get that do not say otherwise.
+type TopicSettings struct {
+	// NoAutoCreate refuses to create a topic because a client asked for its metadata
+	// (auto.create.topics.enable=false).
+	NoAutoCreate bool
+	// NoDelete refuses DeleteTopics (delete.topic.enable=false).
+	NoDelete bool
+	// Partitions of a topic created without a number. Default 1 (num.partitions).
+	Partitions int32
+	// Replication is the replication factor of a topic created without one. Default 1.
+	Replication int16
+	// OffsetsPartitions is the number of partitions of __consumer_offsets, fixed when
+	// it is created. Default 50.
+	OffsetsPartitions int32
+	// Defaults of topic configurations, by Kafka's topic configuration names. What
+	// is not in it has Kafka's default.
+	Defaults map[string]string
+	// RetentionCheck is the time between two looks for old segments. Default 5 min
+	// (log.retention.check.interval.ms).
+	RetentionCheck time.Duration
+}
+
+// GroupSettings bound consumer groups.
+type GroupSettings struct {
+	// InitialRebalanceDelay is how long the first member of an empty group waits for
+	// others. Default 3 s, as Kafka; negative means none.
+	InitialRebalanceDelay time.Duration
+	// MinSession and MaxSession bound a member's session timeout. Default 6 s, 30 min.
+	MinSession, MaxSession time.Duration
+	// MaxSize is the most members of a group. Default 2^31-1.
+	MaxSize int32
+	// OffsetsRetention is how long the offsets of a group without members are kept.
+	// Default 7 days (offsets.retention.minutes).
+	OffsetsRetention time.Duration
+	// OffsetMetadataBytes bounds the text stored with an offset. Default 4096.
+	OffsetMetadataBytes int32
+}
+
+// LimitSettings bound what clients may ask for.
+type LimitSettings struct {
+	// RequestBytes is the largest request. Default 100 MiB (socket.request.max.bytes).
+	RequestBytes int32
+	// FetchBytes is the largest fetch response. Default 55 MiB (fetch.max.bytes).
+	FetchBytes int32
+	// FetchSessions is the most incremental fetch sessions. Default 1000.
+	FetchSessions int32
+	// Connections is the most connections. Default 10,000 (max.connections).
+	Connections int32
+	// ConnectionIdle is after how long a silent connection is closed. Default 10 min.
+	ConnectionIdle time.Duration
+	// ProducerIDExpiration is how long an idle producer's state is kept. Default 1 day.
+	ProducerIDExpiration time.Duration
+}
+
+// ClusterSettings time the metadata quorum and the liveness of brokers.
+type ClusterSettings struct {
+	// Tick is that of raft's clock; ten without a leader make an election. Default 50 ms.
+	Tick time.Duration
+	// Heartbeat is the time between two of a broker's heartbeats. Default 2 s.
+	Heartbeat time.Duration
+	// Session is the silence after which a broker is fenced. Default 9 s.
+	Session time.Duration
+}
+
+// Environment is the world a broker runs in.
+type Environment struct {
+	// FS stores the files. Default: the operating system's.
+	FS vfs.FS
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+	// Random gives the bits of ids. Default: crypto/rand.
+	Random io.Reader
+	// Logger gets what happens. Default: nothing is logged.
+	Logger *zerolog.Logger
+}
+
+// DefaultConfig returns the defaults; DataDir is empty.
+func DefaultConfig() Config {
+	var c Config
+	c.setDefaults()
+	return c
+}
+
+func (c *Config) setDefaults() {
+	c.NodeID = cmp.Or(c.NodeID, 1)
+	c.Listen = cmp.Or(c.Listen, "127.0.0.1:9092")
+	c.Gossip = cmp.Or(c.Gossip, "127.0.0.1:7946")
+	c.BootstrapExpect = cmp.Or(c.BootstrapExpect, 1)
+	if len(c.Roles) == 0 {
+		c.Roles = []string{BrokerRole, ControllerRole}
+	}
+	c.Flush = cmp.Or(c.Flush, FlushSync)
+	c.FlushInterval = cmp.Or(c.FlushInterval, time.Second)
+
+	t, g, l, k := &c.Topics, &c.Groups, &c.Limits, &c.Cluster
+	t.Partitions = cmp.Or(t.Partitions, 1)
+	t.Replication = cmp.Or(t.Replication, 1)
+	t.OffsetsPartitions = cmp.Or(t.OffsetsPartitions, 50)
+	t.RetentionCheck = cmp.Or(t.RetentionCheck, 5*time.Minute)
+	g.InitialRebalanceDelay = cmp.Or(g.InitialRebalanceDelay, 3*time.Second)
+	g.MinSession = cmp.Or(g.MinSession, 6*time.Second)
+	g.MaxSession = cmp.Or(g.MaxSession, 30*time.Minute)
+	g.MaxSize = cmp.Or(g.MaxSize, 1<<31-1)
+	g.OffsetsRetention = cmp.Or(g.OffsetsRetention, 7*24*time.Hour)
+	g.OffsetMetadataBytes = cmp.Or(g.OffsetMetadataBytes, 4096)
+	l.RequestBytes = cmp.Or(l.RequestBytes, 100<<20)
+	l.FetchBytes = cmp.Or(l.FetchBytes, 55<<20)
+	l.FetchSessions = cmp.Or(l.FetchSessions, 1000)
+	l.Connections = cmp.Or(l.Connections, 10_000)
+	l.ConnectionIdle = cmp.Or(l.ConnectionIdle, 10*time.Minute)
+	l.ProducerIDExpiration = cmp.Or(l.ProducerIDExpiration, 24*time.Hour)
+	k.Tick = cmp.Or(k.Tick, 50*time.Millisecond)
+	k.Heartbeat = cmp.Or(k.Heartbeat, 2*time.Second)
+	k.Session = cmp.Or(k.Session, 9*time.Second)
+}
+
+// validate fills the defaults in and checks every setting. Its errors are one
+// line each and wrap ErrConfig.
+func (c *Config) validate() error {
+	c.setDefaults()
+	if c.DataDir == "" {
+		return invalid("data-dir", "", "a directory for the broker's files is needed")
+	}
+	if c.NodeID < 1 {
+		return invalid("node-id", strconv.Itoa(int(c.NodeID)), "must be 1 or more")
+	}
+	if err := c.validateAddresses(); err != nil {
+		return err
+	}
+	if err := c.validateCluster(); err != nil {
+		return err
+	}
+	switch c.Flush {
+	case FlushSync, FlushInterval, FlushOS:
+	default:
+		return invalid("flush", string(c.Flush), "must be one of sync, interval, os")
+	}
+	if _, err := metadata.ParseTopicConfig(c.Topics.Defaults); err != nil {
+		return fmt.Errorf("%w: topic defaults: %w", ErrConfig, err)
+	}
+	return c.validateNumbers()
+}
+
+func (c *Config) validateAddresses() error {
+	for _, a := range []struct {
+		name, value string
+		optional    bool
+	}{
+		{"listen", c.Listen, c.Listener != nil}, {"gossip", c.Gossip, false},
+		{"advertise", c.Advertise, true}, {"admin", c.Admin, true},
+	} {
+		if a.value == "" && a.optional {
+			continue
+		}
+		if _, _, err := splitAddress(a.value); err != nil {
+			return invalid(a.name, a.value, err.Error())
+		}
+	}
+	if host, _, err := splitAddress(c.Listen); err == nil && c.Listener == nil && c.Advertise == "" && isAnyHost(host) {
+		return invalid("listen", c.Listen, "listens on all interfaces: set advertise to the HOST:PORT that clients reach this node at")
+	}
+	for _, a := range c.Join {
+		if _, _, err := splitAddress(a); err != nil {
+			return invalid("join", a, err.Error())
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateCluster() error {
+	const oneNode = "this version forms one-node clusters only"
+	if len(c.Join) > 0 {
+		return invalid("join", strings.Join(c.Join, ","), oneNode+": leave it out")
+	}
+	if c.BootstrapExpect != 1 {
+		return invalid("bootstrap-expect", strconv.Itoa(c.BootstrapExpect), oneNode+": must be 1")
+	}
+	for _, role := range c.Roles {
+		if role != BrokerRole && role != ControllerRole {
+			return invalid("roles", strings.Join(c.Roles, ","), "must be of broker, controller")
+		}
+	}
+	if !slices.Contains(c.Roles, BrokerRole) || !slices.Contains(c.Roles, ControllerRole) {
+		return invalid("roles", strings.Join(c.Roles, ","), oneNode+": its node must be broker,controller")
+	}
+	return nil
+}
+
+func (c *Config) validateNumbers() error {
+	for _, n := range []struct {
+		name            string
+		value, min, max int64
+	}{
+		{"num.partitions", int64(c.Topics.Partitions), 1, maxPartitions},
+		{"default.replication.factor", int64(c.Topics.Replication), 1, 1<<15 - 1},
+		{"offsets.topic.num.partitions", int64(c.Topics.OffsetsPartitions), 1, maxPartitions},
+		{"log.retention.check.interval.ms", c.Topics.RetentionCheck.Milliseconds(), 1, 1<<63 - 1},
+		{"flush.interval.ms", c.FlushInterval.Milliseconds(), 1, 1<<63 - 1},
+		{"group.min.session.timeout.ms", c.Groups.MinSession.Milliseconds(), 1, c.Groups.MaxSession.Milliseconds()},
+		{"group.max.size", int64(c.Groups.MaxSize), 1, 1<<31 - 1},
+		{"offsets.retention.minutes", int64(c.Groups.OffsetsRetention / time.Minute), 1, 1<<63 - 1},
+		{"offset.metadata.max.bytes", int64(c.Groups.OffsetMetadataBytes), 0, 1<<31 - 1},
+		{"socket.request.max.bytes", int64(c.Limits.RequestBytes), 1024, 1<<31 - 1},
+		{"fetch.max.bytes", int64(c.Limits.FetchBytes), 1024, 1<<31 - 1},
+		{"max.incremental.fetch.session.cache.slots", int64(c.Limits.FetchSessions), 0, 1<<31 - 1},
+		{"max.connections", int64(c.Limits.Connections), 1, 1<<31 - 1},
+		{"connections.max.idle.ms", c.Limits.ConnectionIdle.Milliseconds(), 1, 1<<63 - 1},
+		{"producer.id.expiration.ms", c.Limits.ProducerIDExpiration.Milliseconds(), 1, 1<<63 - 1},
+		{"raft tick in ms", c.Cluster.Tick.Milliseconds(), 1, 10_000},
+		{"broker.heartbeat.interval.ms", c.Cluster.Heartbeat.Milliseconds(), 1, c.Cluster.Session.Milliseconds()},
+		{"broker.session.timeout.ms", c.Cluster.Session.Milliseconds(), 1, 1<<63 - 1},
+	} {
+		if n.value < n.min || n.value > n.max {
+			return invalid(n.name, strconv.FormatInt(n.value, 10), fmt.Sprintf("must be between %d and %d", n.min, n.max))
+		}
+	}
+	return nil
+}
+
+// maxPartitions bounds the partitions that one number can ask for.
+const maxPartitions = 100_000
+
+func invalid(name, value, allowed string) error {
+	return fmt.Errorf("%w: %s=%.200s: %s", ErrConfig, name, value, allowed)
+}
+
+func isAnyHost(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}
+
+// splitAddress splits host:port, and checks the port.
+func splitAddress(address string) (host string, port int32, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, errors.New("must be HOST:PORT")
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, errors.New("the port must be a number from 0 to 65535")
+	}
+	return host, int32(n), nil
+}

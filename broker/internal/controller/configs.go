@@ -1,0 +1,199 @@
+package controller
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+)
+
+// maxConfigBytes bounds one configuration value.
+const maxConfigBytes = 64 << 10
+
+// checkConfig checks a topic's whole configuration.
+func (c *Controller) checkConfig(config map[string]string) *refusal {
+	for _, name := range metadata.ConfigNames(config) {
+		if len(config[name]) > maxConfigBytes {
+			return refusef(kerr.InvalidConfig, "The value of %.100s is %d bytes long, the most is %d.", name, len(config[name]), maxConfigBytes)
+		}
+	}
+	if _, err := metadata.ParseTopicConfig(c.cfg.TopicDefaults, config); err != nil {
+		return refusef(kerr.InvalidConfig, "%s", strings.TrimPrefix(err.Error(), metadata.ErrConfig.Error()+": "))
+	}
+	return nil
+}
+
+// target returns the configuration a resource has now. Of the resources only
+// topics can be altered.
+func (c *Controller) target(kind kmsg.ConfigResourceType, name string, count int) (map[string]string, *refusal) {
+	switch {
+	case count > 1:
+		return nil, refusef(kerr.InvalidRequest, "Each resource must appear at most once.")
+	case kind == kmsg.ConfigResourceTypeBroker || kind == kmsg.ConfigResourceTypeBrokerLogger:
+		return nil, refusef(kerr.InvalidRequest, "This version does not change the configuration of brokers at run time: set it at start, with --set or in the configuration file.")
+	case kind != kmsg.ConfigResourceTypeTopic:
+		return nil, refusef(kerr.InvalidRequest, "Configurations of resource type %d are not supported by this version.", kind)
+	}
+	t, no := c.findTopic(&name, metadata.UUID{})
+	if no != nil {
+		return nil, no
+	}
+	return t.Config, nil
+}
+
+// resourceKey tells resources of one request apart.
+type resourceKey struct {
+	kind kmsg.ConfigResourceType
+	name string
+}
+
+func (c *Controller) incrementalAlterConfigs(e IncrementalAlterConfigs) {
+	results := make([]kmsg.IncrementalAlterConfigsResponseResource, len(e.Resources))
+	counts := map[resourceKey]int{}
+	for _, r := range e.Resources {
+		counts[resourceKey{r.ResourceType, r.ResourceName}]++
+	}
+	left := newBudget()
+	var all []metadata.Change
+	for n := range e.Resources {
+		r := &e.Resources[n]
+		result := kmsg.NewIncrementalAlterConfigsResponseResource()
+		result.ResourceType, result.ResourceName = r.ResourceType, r.ResourceName
+		was, no := c.target(r.ResourceType, r.ResourceName, counts[resourceKey{r.ResourceType, r.ResourceName}])
+		var next map[string]string
+		if no == nil {
+			next, no = alter(was, r.Configs)
+		}
+		changes, no := c.replaceConfig(r.ResourceName, was, next, left, no)
+		if no != nil {
+			result.ErrorCode, result.ErrorMessage = no.err.Code, &no.message
+		}
+		all = append(all, changes...)
+		results[n] = result
+	}
+	if !e.ValidateOnly {
+		c.propose(all)
+	}
+	c.answerWhenCommitted(e.ID, results)
+}
+
+// alter returns a configuration after the operations.
+func alter(was map[string]string, ops []kmsg.IncrementalAlterConfigsRequestResourceConfig) (map[string]string, *refusal) {
+	next := maps.Clone(was)
+	if next == nil {
+		next = map[string]string{}
+	}
+	seen := map[string]bool{}
+	for _, op := range ops {
+		if seen[op.Name] {
+			return nil, refusef(kerr.InvalidRequest, "Error due to duplicate config keys: %.100s", op.Name)
+		}
+		seen[op.Name] = true
+		key, ok := metadata.LookupTopicKey(op.Name)
+		if !ok {
+			return nil, refusef(kerr.InvalidConfig, "Unknown topic config name: %.100s", op.Name)
+		}
+		if op.Op == kmsg.IncrementalAlterConfigOpDelete {
+			delete(next, op.Name)
+			continue
+		}
+		if op.Value == nil {
+			return nil, refusef(kerr.InvalidRequest, "Null value not supported for : %s", op.Name)
+		}
+		switch op.Op {
+		case kmsg.IncrementalAlterConfigOpSet:
+			next[op.Name] = *op.Value
+		case kmsg.IncrementalAlterConfigOpAppend, kmsg.IncrementalAlterConfigOpSubtract:
+			if key.Type != metadata.ListConfig {
+				return nil, refusef(kerr.InvalidConfig, "Can't APPEND or SUBTRACT to key %s because its type is not LIST.", op.Name)
+			}
+			current, ok := next[op.Name]
+			if !ok {
+				current = key.Default
+			}
+			next[op.Name] = alterList(current, *op.Value, op.Op == kmsg.IncrementalAlterConfigOpAppend)
+		default:
+			return nil, refusef(kerr.InvalidRequest, "Unknown operation %d for %s", op.Op, op.Name)
+		}
+	}
+	return next, nil
+}
+
+// alterList adds items to a list value, or takes them out.
+func alterList(current, items string, add bool) string {
+	list := metadata.SplitList(current)
+	for _, item := range metadata.SplitList(items) {
+		n := slices.Index(list, item)
+		switch {
+		case add && n < 0:
+			list = append(list, item)
+		case !add && n >= 0:
+			list = slices.Delete(list, n, n+1)
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+func (c *Controller) alterConfigs(e AlterConfigs) {
+	results := make([]kmsg.AlterConfigsResponseResource, len(e.Resources))
+	counts := map[resourceKey]int{}
+	for _, r := range e.Resources {
+		counts[resourceKey{r.ResourceType, r.ResourceName}]++
+	}
+	left := newBudget()
+	var all []metadata.Change
+	for n := range e.Resources {
+		r := &e.Resources[n]
+		result := kmsg.NewAlterConfigsResponseResource()
+		result.ResourceType, result.ResourceName = r.ResourceType, r.ResourceName
+		was, no := c.target(r.ResourceType, r.ResourceName, counts[resourceKey{r.ResourceType, r.ResourceName}])
+		next := map[string]string{}
+		for _, kv := range r.Configs {
+			if kv.Value == nil {
+				if no == nil {
+					no = refusef(kerr.InvalidRequest, "Null value not supported for : %.100s", kv.Name)
+				}
+				continue
+			}
+			next[kv.Name] = *kv.Value
+		}
+		changes, no := c.replaceConfig(r.ResourceName, was, next, left, no)
+		if no != nil {
+			result.ErrorCode, result.ErrorMessage = no.err.Code, &no.message
+		}
+		all = append(all, changes...)
+		results[n] = result
+	}
+	if !e.ValidateOnly {
+		c.propose(all)
+	}
+	c.answerWhenCommitted(e.ID, results)
+}
+
+// replaceConfig returns the changes from one configuration of a topic to another,
+// unless it was refused before or is to be.
+func (c *Controller) replaceConfig(topic string, was, next map[string]string, left *budget, no *refusal) ([]metadata.Change, *refusal) {
+	if no != nil {
+		return nil, no
+	}
+	if no := c.checkConfig(next); no != nil {
+		return nil, no
+	}
+	var changes []metadata.Change
+	for _, key := range metadata.ConfigNames(was) {
+		if _, ok := next[key]; !ok {
+			changes = append(changes, &metadata.ConfigChange{Resource: metadata.TopicResource, Name: topic, Key: key})
+		}
+	}
+	for _, key := range metadata.ConfigNames(next) {
+		value := next[key]
+		if old, ok := was[key]; !ok || old != value {
+			changes = append(changes, &metadata.ConfigChange{Resource: metadata.TopicResource, Name: topic, Key: key, Value: &value})
+		}
+	}
+	return changes, left.take(changes)
+}

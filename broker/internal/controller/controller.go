@@ -1,0 +1,222 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+)
+
+// Config configures a Controller. All fields are required.
+type Config struct {
+	NodeID        int32
+	Partitions    int32             // of a topic created with -1 partitions (num.partitions)
+	Replication   int16             // of a topic created with -1 replicas (default.replication.factor)
+	Session       time.Duration     // the silence after which a broker is fenced
+	TopicDefaults map[string]string // defaults of topic configurations, by their names
+}
+
+// producerIDBlock is the number of producer ids a broker gets at a time, as in Kafka.
+const producerIDBlock = 1000
+
+// maxChanges bounds one proposal, so that it fits into an entry of the metadata
+// log. What one request may ask for stays below it and so is atomic; the partitions
+// of a broker that comes or goes may take several.
+const maxChanges = 20_000
+
+// Controller is the active or standby controller of this node. It is not safe for
+// concurrent use.
+type Controller struct {
+	cfg      Config
+	active   bool
+	epoch    int32
+	image    *metadata.Image // speculative: committed and proposed
+	proposed uint64          // the last proposal's id
+	settled  uint64          // the last proposal that is committed or given up
+	waiting  []waiting       // by proposal
+	sessions map[int32]*session
+	last     time.Time // of the last step
+	out      *Effects
+}
+
+// waiting is an answer that is given when a proposal is committed.
+type waiting struct {
+	proposal uint64
+	answer   Answer
+	commit   func(image *metadata.Image) // soft state that follows the commit; may be nil
+}
+
+// session is what the active controller knows of a broker's liveness.
+type session struct {
+	epoch      int64
+	deadline   time.Time
+	heard      bool  // from the broker itself, in this leadership
+	registered int64 // the metadata offset that covers its registration; -1 until it is committed
+}
+
+// New returns a controller that is not active.
+func New(cfg Config) *Controller {
+	return &Controller{cfg: cfg, sessions: map[int32]*session{}}
+}
+
+// Active says that this node is the active controller.
+func (c *Controller) Active() bool { return c.active }
+
+// Step takes an event that happened at now and returns what to do about it. Times
+// must not go back. The Effects are the caller's.
+func (c *Controller) Step(now time.Time, event Event) Effects {
+	var out Effects
+	c.out = &out
+	c.wake(now)
+	switch e := event.(type) {
+	case BecameLeader:
+		c.becameLeader(now, e)
+	case Resigned:
+		c.resigned()
+	case Committed:
+		c.committed(e)
+	case Failed:
+		c.fail(e)
+	case Tick:
+		c.expire(now)
+	default:
+		c.request(now, event)
+	}
+	c.out = nil
+	return out
+}
+
+func (c *Controller) request(now time.Time, event Event) {
+	var id uint64
+	var decide func()
+	switch e := event.(type) {
+	case CreateTopics:
+		id, decide = e.ID, func() { c.createTopics(e) }
+	case DeleteTopics:
+		id, decide = e.ID, func() { c.deleteTopics(e) }
+	case CreatePartitions:
+		id, decide = e.ID, func() { c.createPartitions(e) }
+	case IncrementalAlterConfigs:
+		id, decide = e.ID, func() { c.incrementalAlterConfigs(e) }
+	case AlterConfigs:
+		id, decide = e.ID, func() { c.alterConfigs(e) }
+	case RegisterBroker:
+		id, decide = e.ID, func() { c.registerBroker(now, e) }
+	case BrokerHeartbeat:
+		id, decide = e.ID, func() { c.heartbeat(now, e) }
+	case AllocateProducerIDs:
+		id, decide = e.ID, func() { c.allocateProducerIDs(e) }
+	default:
+		panic(fmt.Sprintf("controller: event of type %T", event))
+	}
+	if !c.active {
+		c.refuse(id, kerr.NotController)
+		return
+	}
+	decide()
+}
+
+func (c *Controller) becameLeader(now time.Time, e BecameLeader) {
+	c.resigned()
+	c.active, c.epoch, c.image = true, e.Epoch, e.Image
+	for _, b := range c.image.Brokers() {
+		if !b.Fenced {
+			c.sessions[b.ID] = &session{epoch: b.Epoch, deadline: now.Add(c.cfg.Session), registered: e.Image.Offset()}
+		}
+	}
+	changes := []metadata.Change{&metadata.ControllerChange{ID: c.cfg.NodeID, Epoch: e.Epoch}}
+	if c.image.ClusterID() == "" {
+		changes = append(changes, &metadata.ClusterChange{ID: e.ClusterID.String()})
+	}
+	c.propose(changes)
+}
+
+// resigned fails what waits and forgets what was speculated.
+func (c *Controller) resigned() {
+	c.failWaiting()
+	c.active, c.image, c.settled = false, nil, c.proposed
+	clear(c.sessions)
+}
+
+func (c *Controller) failWaiting() {
+	for _, w := range c.waiting {
+		c.refuse(w.answer.ID, kerr.NotController)
+	}
+	c.waiting = nil
+}
+
+func (c *Controller) fail(e Failed) {
+	c.failWaiting()
+	if !c.active {
+		return
+	}
+	c.image, c.settled = e.Image, c.proposed
+	// A registration may be among what failed; its broker tries again.
+	for _, id := range slices.Sorted(maps.Keys(c.sessions)) {
+		if b, ok := c.image.Broker(id); !ok || b.Epoch != c.sessions[id].epoch {
+			delete(c.sessions, id)
+		}
+	}
+}
+
+func (c *Controller) committed(e Committed) {
+	if !c.active {
+		return
+	}
+	c.settled = max(c.settled, e.Proposal)
+	if c.settled == c.proposed {
+		c.image = e.Image // the same content; lets go of the speculative copy
+	}
+	n := 0
+	for ; n < len(c.waiting) && c.waiting[n].proposal <= e.Proposal; n++ {
+		if w := c.waiting[n]; w.commit != nil {
+			w.commit(e.Image)
+		}
+		if c.waiting[n].answer.ID != 0 {
+			c.out.Answers = append(c.out.Answers, c.waiting[n].answer)
+		}
+	}
+	c.waiting = slices.Delete(c.waiting, 0, n)
+}
+
+// propose adds changes to what is to be committed and to the speculative image,
+// in as many proposals as their number needs.
+func (c *Controller) propose(changes []metadata.Change) {
+	for part := range slices.Chunk(changes, maxChanges) {
+		c.speculate(part)
+		c.proposed++
+		c.out.Proposals = append(c.out.Proposals, Proposal{ID: c.proposed, Changes: part})
+	}
+}
+
+// speculate adds changes to the speculative image.
+func (c *Controller) speculate(changes []metadata.Change) {
+	image, _, err := c.image.Apply(c.image.Offset(), c.epoch, changes)
+	if err != nil {
+		// Changes are made from the very image they are applied to.
+		panic(fmt.Sprintf("controller: own changes do not apply: %v", err))
+	}
+	c.image = image
+}
+
+// answerWhenCommitted answers after all that was proposed so far, also when the
+// request itself proposed nothing: what it was decided on may be uncommitted.
+func (c *Controller) answerWhenCommitted(id uint64, response any) {
+	c.whenCommitted(waiting{answer: Answer{ID: id, Response: response}})
+}
+
+func (c *Controller) whenCommitted(w waiting) {
+	w.proposal = c.proposed
+	if c.settled == c.proposed {
+		if w.commit != nil {
+			w.commit(c.image)
+		}
+		c.out.Answers = append(c.out.Answers, w.answer)
+		return
+	}
+	c.waiting = append(c.waiting, w)
+}

@@ -1,0 +1,147 @@
+package controller
+
+import (
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+)
+
+// Event is something that happened: one of the types of this file.
+type Event interface{ event() }
+
+// BecameLeader says that this node leads the metadata log and has applied all
+// that earlier leaders committed.
+type BecameLeader struct {
+	Epoch     int32           // of this leadership
+	Image     *metadata.Image // as applied
+	ClusterID metadata.UUID   // drawn by the shell; taken when the cluster has no id yet
+}
+
+// Resigned says that this node does not lead the metadata log any more.
+type Resigned struct{}
+
+// Committed says that all proposals up to Proposal are committed and applied.
+type Committed struct {
+	Proposal uint64
+	Image    *metadata.Image // with them applied; later entries may be in it only if they are proposals of this controller, too
+}
+
+// Failed says that a proposal could not be committed and that no later one was
+// tried. Its answers and all later ones fail.
+type Failed struct {
+	Image *metadata.Image // as applied
+}
+
+// Tick says that time has passed. The shell sends one at NextDeadline.
+type Tick struct{}
+
+// Requests carry the ID under which their Answer comes back: unique among those
+// that wait.
+type (
+	// CreateTopics is answered with []kmsg.CreateTopicsResponseTopic in the
+	// request's order.
+	CreateTopics struct {
+		ID           uint64
+		Topics       []kmsg.CreateTopicsRequestTopic
+		ValidateOnly bool
+		TopicIDs     []metadata.UUID // drawn by the shell, as many as Topics
+	}
+	// DeleteTopics is answered with []kmsg.DeleteTopicsResponseTopic in the
+	// request's order. A topic is named by Topic, or with a nil Topic by TopicID.
+	DeleteTopics struct {
+		ID     uint64
+		Topics []kmsg.DeleteTopicsRequestTopic
+	}
+	// CreatePartitions is answered with []kmsg.CreatePartitionsResponseTopic in the
+	// request's order.
+	CreatePartitions struct {
+		ID           uint64
+		Topics       []kmsg.CreatePartitionsRequestTopic
+		ValidateOnly bool
+	}
+	// IncrementalAlterConfigs is answered with
+	// []kmsg.IncrementalAlterConfigsResponseResource in the request's order.
+	IncrementalAlterConfigs struct {
+		ID           uint64
+		Resources    []kmsg.IncrementalAlterConfigsRequestResource
+		ValidateOnly bool
+	}
+	// AlterConfigs replaces the whole configuration of each resource. It is answered
+	// with []kmsg.AlterConfigsResponseResource in the request's order.
+	AlterConfigs struct {
+		ID           uint64
+		Resources    []kmsg.AlterConfigsRequestResource
+		ValidateOnly bool
+	}
+	// RegisterBroker is answered with a Registration.
+	RegisterBroker struct {
+		ID          uint64
+		Broker      int32
+		Incarnation metadata.UUID
+		Listeners   []metadata.Listener
+		Rack        string
+		Roles       []string
+	}
+	// BrokerHeartbeat is answered with a HeartbeatAnswer.
+	BrokerHeartbeat struct {
+		ID          uint64
+		Broker      int32
+		BrokerEpoch int64
+		Offset      int64 // the last metadata offset the broker has applied
+		WantFence   bool  // the broker asks to be fenced
+	}
+	// AllocateProducerIDs is answered with a ProducerIDs block.
+	AllocateProducerIDs struct {
+		ID          uint64
+		Broker      int32
+		BrokerEpoch int64
+	}
+)
+
+func (BecameLeader) event()            {}
+func (Resigned) event()                {}
+func (Committed) event()               {}
+func (Failed) event()                  {}
+func (Tick) event()                    {}
+func (CreateTopics) event()            {}
+func (DeleteTopics) event()            {}
+func (CreatePartitions) event()        {}
+func (IncrementalAlterConfigs) event() {}
+func (AlterConfigs) event()            {}
+func (RegisterBroker) event()          {}
+func (BrokerHeartbeat) event()         {}
+func (AllocateProducerIDs) event()     {}
+
+// Registration answers RegisterBroker.
+type Registration struct{ BrokerEpoch int64 }
+
+// HeartbeatAnswer answers BrokerHeartbeat.
+type HeartbeatAnswer struct{ Fenced bool }
+
+// ProducerIDs is a block of producer ids: Count from First on.
+type ProducerIDs struct {
+	First int64
+	Count int32
+}
+
+// Effects are what the shell has to do after a Step.
+type Effects struct {
+	Proposals []Proposal // to be committed in this order, after those of earlier steps
+	Answers   []Answer   // to be given now
+}
+
+// Proposal is an atomic set of changes. The shell may commit consecutive
+// proposals as one entry.
+type Proposal struct {
+	ID      uint64 // rises
+	Changes []metadata.Change
+}
+
+// Answer is the answer to the request with that ID: a Response of the type that
+// the request's documentation names, or an Err that stands for all of it.
+type Answer struct {
+	ID       uint64
+	Response any
+	Err      *kerr.Error
+}

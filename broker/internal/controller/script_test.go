@@ -1,0 +1,298 @@
+package controller
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+)
+
+// world is a shell for scripts: it commits when told.
+type world struct {
+	t         testing.TB
+	c         *Controller
+	now       time.Time
+	committed *metadata.Image
+	offset    int64
+	queue     []Proposal
+	ids       uint64
+	out       strings.Builder
+}
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func newWorld(t testing.TB) *world {
+	w := &world{t: t, now: start, committed: metadata.Empty(), offset: -1}
+	w.restart()
+	return w
+}
+
+func (w *world) restart() {
+	w.c = New(Config{NodeID: 1, Partitions: 1, Replication: 1, Session: 9 * time.Second})
+	w.queue = nil
+}
+
+// uuid returns ids in a fixed order.
+func (w *world) uuid() metadata.UUID {
+	w.ids++
+	var u metadata.UUID
+	binary.BigEndian.PutUint64(u[8:], w.ids)
+	return u
+}
+
+func (w *world) step(e Event) Effects {
+	fx := w.c.Step(w.now, e)
+	for _, p := range fx.Proposals {
+		fmt.Fprintf(&w.out, "propose %d\n", p.ID)
+		for n, c := range p.Changes {
+			if n == 12 {
+				fmt.Fprintf(&w.out, "  and %d more\n", len(p.Changes)-n)
+				break
+			}
+			line := string(metadata.Encode([]metadata.Change{c}))
+			line = strings.TrimSuffix(strings.TrimPrefix(line, `{"v":1,"changes":[`), "]}")
+			line = strings.NewReplacer(`"`, "", "AAAAAAAAAAAAAAAAAAAA", "~").Replace(line)
+			fmt.Fprintf(&w.out, "  %s\n", line)
+		}
+	}
+	for _, a := range fx.Answers {
+		fmt.Fprintf(&w.out, "answer %d: %s\n", a.ID, describe(a))
+	}
+	w.queue = append(w.queue, fx.Proposals...)
+	return fx
+}
+
+func describe(a Answer) string {
+	if a.Err != nil {
+		return a.Err.Message
+	}
+	item := func(name string, code int16, message *string) string {
+		s := name + " ok"
+		if code != 0 {
+			s = name + " " + kerr.TypedErrorForCode(code).Message
+		}
+		if message != nil {
+			s += " (" + *message + ")"
+		}
+		return s
+	}
+	var items []string
+	switch r := a.Response.(type) {
+	case []kmsg.CreateTopicsResponseTopic:
+		for _, t := range r {
+			s := item(t.Topic, t.ErrorCode, t.ErrorMessage)
+			if t.ErrorCode == 0 {
+				s += fmt.Sprintf(" %dx%d", t.NumPartitions, t.ReplicationFactor)
+			}
+			items = append(items, s)
+		}
+	case []kmsg.DeleteTopicsResponseTopic:
+		for _, t := range r {
+			name := "by id"
+			if t.Topic != nil {
+				name = *t.Topic
+			}
+			items = append(items, item(name, t.ErrorCode, t.ErrorMessage))
+		}
+	case []kmsg.CreatePartitionsResponseTopic:
+		for _, t := range r {
+			items = append(items, item(t.Topic, t.ErrorCode, t.ErrorMessage))
+		}
+	case []kmsg.IncrementalAlterConfigsResponseResource:
+		for _, t := range r {
+			items = append(items, item(t.ResourceName, t.ErrorCode, t.ErrorMessage))
+		}
+	case []kmsg.AlterConfigsResponseResource:
+		for _, t := range r {
+			items = append(items, item(t.ResourceName, t.ErrorCode, t.ErrorMessage))
+		}
+	default:
+		return fmt.Sprintf("%+v", r)
+	}
+	return strings.Join(items, "; ")
+}
+
+// commit commits n proposals as one entry.
+func (w *world) commit(n int) {
+	var last uint64
+	for _, p := range w.queue[:n] {
+		image, _, err := w.committed.Apply(w.offset+1, 1, p.Changes)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.committed, last = image, p.ID
+	}
+	w.offset++
+	w.queue = w.queue[n:]
+	w.step(Committed{Proposal: last, Image: w.committed})
+}
+
+func number(d *datadriven.TestData, key string, otherwise int) int {
+	for _, a := range d.CmdArgs {
+		if a.Key == key {
+			n, err := strconv.Atoi(a.Vals[0])
+			if err != nil {
+				panic(err)
+			}
+			return n
+		}
+	}
+	return otherwise
+}
+
+// TestScripts runs the scripts of testdata. A request's input has a line for each
+// item: the topic, then key=value words.
+func TestScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		w := newWorld(t)
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			w.out.Reset()
+			w.command(d)
+			return w.out.String()
+		})
+	})
+}
+
+func (w *world) command(d *datadriven.TestData) {
+	id := uint64(number(d, "id", 1))
+	broker := int32(number(d, "broker", 1))
+	switch d.Cmd {
+	case "lead":
+		w.step(BecameLeader{Epoch: int32(number(d, "epoch", 1)), Image: w.committed, ClusterID: w.uuid()})
+	case "resign":
+		w.queue = nil
+		w.step(Resigned{})
+	case "restart":
+		w.restart()
+	case "commit":
+		w.commit(number(d, "n", len(w.queue)))
+	case "fail":
+		w.queue = nil
+		w.step(Failed{Image: w.committed})
+	case "after":
+		w.now = w.now.Add(time.Duration(number(d, "ms", 0)) * time.Millisecond)
+		w.step(Tick{})
+	case "deadline":
+		fmt.Fprintf(&w.out, "in %v\n", w.c.NextDeadline().Sub(w.now))
+	case "register":
+		w.step(RegisterBroker{ID: id, Broker: broker, Incarnation: metadata.UUID{byte(number(d, "incarnation", 1))}})
+	case "heartbeat":
+		w.step(BrokerHeartbeat{ID: id, Broker: broker, BrokerEpoch: int64(number(d, "epoch", 0)),
+			Offset: int64(number(d, "offset", int(w.offset))), WantFence: d.HasArg("fence")})
+	case "producer-ids":
+		w.step(AllocateProducerIDs{ID: id, Broker: broker, BrokerEpoch: int64(number(d, "epoch", 0))})
+	case "create":
+		e := CreateTopics{ID: id, ValidateOnly: d.HasArg("validate")}
+		for line := range strings.Lines(d.Input) {
+			e.Topics = append(e.Topics, parseTopic(line))
+			e.TopicIDs = append(e.TopicIDs, w.uuid())
+		}
+		w.step(e)
+	case "delete":
+		e := DeleteTopics{ID: id}
+		for line := range strings.Lines(d.Input) {
+			t := kmsg.NewDeleteTopicsRequestTopic()
+			name := strings.TrimSpace(line)
+			if topic, ok := strings.CutPrefix(name, "id-of "); ok {
+				found, _ := w.committed.Topic(topic)
+				t.TopicID = found.ID
+			} else if name == "unknown-id" {
+				t.TopicID = [16]byte{99}
+			} else {
+				t.Topic = &name
+			}
+			e.Topics = append(e.Topics, t)
+		}
+		w.step(e)
+	case "grow":
+		e := CreatePartitions{ID: id, ValidateOnly: d.HasArg("validate")}
+		for line := range strings.Lines(d.Input) {
+			t := kmsg.NewCreatePartitionsRequestTopic()
+			created := parseTopic(line)
+			t.Topic, t.Count = created.Topic, created.NumPartitions
+			for _, a := range created.ReplicaAssignment {
+				t.Assignment = append(t.Assignment, kmsg.CreatePartitionsRequestTopicAssignment{Replicas: a.Replicas})
+			}
+			e.Topics = append(e.Topics, t)
+		}
+		w.step(e)
+	case "alter", "replace":
+		w.alter(d, id)
+	default:
+		w.t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
+	}
+}
+
+// alter: each line is a topic, then words "key=value", "-key" (delete), "key+=item", "key-=item".
+func (w *world) alter(d *datadriven.TestData, id uint64) {
+	kind := kmsg.ConfigResourceTypeTopic
+	if d.HasArg("of-broker") {
+		kind = kmsg.ConfigResourceTypeBroker
+	}
+	incremental, whole := IncrementalAlterConfigs{ID: id, ValidateOnly: d.HasArg("validate")}, AlterConfigs{ID: id}
+	for line := range strings.Lines(d.Input) {
+		words := strings.Fields(line)
+		r := kmsg.IncrementalAlterConfigsRequestResource{ResourceType: kind, ResourceName: words[0]}
+		a := kmsg.AlterConfigsRequestResource{ResourceType: kind, ResourceName: words[0]}
+		for _, word := range words[1:] {
+			name, value, _ := strings.Cut(word, "=")
+			op := kmsg.IncrementalAlterConfigOpSet
+			switch {
+			case strings.HasPrefix(name, "-"):
+				name, op = name[1:], kmsg.IncrementalAlterConfigOpDelete
+			case strings.HasSuffix(name, "+"):
+				name, op = name[:len(name)-1], kmsg.IncrementalAlterConfigOpAppend
+			case strings.HasSuffix(name, "-"):
+				name, op = name[:len(name)-1], kmsg.IncrementalAlterConfigOpSubtract
+			}
+			r.Configs = append(r.Configs, kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: name, Op: op, Value: &value})
+			a.Configs = append(a.Configs, kmsg.AlterConfigsRequestResourceConfig{Name: name, Value: &value})
+		}
+		incremental.Resources = append(incremental.Resources, r)
+		whole.Resources = append(whole.Resources, a)
+	}
+	if d.Cmd == "alter" {
+		w.step(incremental)
+	} else {
+		w.step(whole)
+	}
+}
+
+// parseTopic reads "name partitions=N replication=N assign=1,2/2,1 key=value".
+func parseTopic(line string) kmsg.CreateTopicsRequestTopic {
+	t := kmsg.NewCreateTopicsRequestTopic()
+	t.NumPartitions, t.ReplicationFactor = -1, -1
+	words := strings.Fields(line)
+	t.Topic = strings.Trim(words[0], `"`)
+	for _, word := range words[1:] {
+		key, value, _ := strings.Cut(word, "=")
+		n, _ := strconv.Atoi(value)
+		switch key {
+		case "partitions":
+			t.NumPartitions = int32(n)
+		case "replication":
+			t.ReplicationFactor = int16(n)
+		case "assign":
+			for p, list := range strings.Split(value, "/") {
+				a := kmsg.CreateTopicsRequestTopicReplicaAssignment{Partition: int32(p)}
+				for id := range strings.SplitSeq(list, ",") {
+					if n, err := strconv.Atoi(id); err == nil {
+						a.Replicas = append(a.Replicas, int32(n))
+					}
+				}
+				t.ReplicaAssignment = append(t.ReplicaAssignment, a)
+			}
+		default:
+			t.Configs = append(t.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: key, Value: &value})
+		}
+	}
+	return t
+}

@@ -1,0 +1,278 @@
+package broker
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+)
+
+// setting is one broker configuration by Kafka's name.
+type setting struct {
+	name string
+	kind metadata.ConfigType
+	doc  string
+	set  func(c *Config, value string) error
+	get  func(c *Config) string
+}
+
+// settings are the names Set knows besides those that set defaults of topic
+// configurations. "flush" and "flush.interval.ms" are Leat's own.
+var settings = []setting{
+	text("log.dirs", "The directory of all the broker's files; one.", func(c *Config) *string { return &c.DataDir }),
+	text("log.dir", "Another name of log.dirs.", func(c *Config) *string { return &c.DataDir }),
+	text("broker.rack", "The node's rack or zone.", func(c *Config) *string { return &c.Rack }),
+	number("node.id", "The node's id in its cluster.", func(c *Config) *int32 { return &c.NodeID }),
+	number("broker.id", "Another name of node.id.", func(c *Config) *int32 { return &c.NodeID }),
+	{"process.roles", metadata.ListConfig, "The node's roles: broker, controller.",
+		func(c *Config, v string) error { c.Roles = metadata.SplitList(v); return nil },
+		func(c *Config) string { return strings.Join(c.Roles, ",") }},
+	{"listeners", metadata.ListConfig, "The address clients connect to: PLAINTEXT://HOST:PORT.",
+		func(c *Config, v string) (err error) { c.Listen, err = plaintext(v); return err },
+		func(c *Config) string { return "PLAINTEXT://" + c.Listen }},
+	{"advertised.listeners", metadata.ListConfig, "The address clients are told: PLAINTEXT://HOST:PORT.",
+		func(c *Config, v string) (err error) { c.Advertise, err = plaintext(v); return err },
+		func(c *Config) string {
+			if c.Advertise == "" {
+				return ""
+			}
+			return "PLAINTEXT://" + c.Advertise
+		}},
+	{"flush", metadata.StringConfig, "When acknowledged means on disk: sync, interval or os.",
+		func(c *Config, v string) error { c.Flush = FlushMode(v); return nil },
+		func(c *Config) string { return string(c.Flush) }},
+	millis("flush.interval.ms", "The time between two fsyncs with flush=interval.", func(c *Config) *time.Duration { return &c.FlushInterval }),
+	negated("auto.create.topics.enable", "Whether asking for a topic's metadata creates it.", func(c *Config) *bool { return &c.Topics.NoAutoCreate }),
+	negated("delete.topic.enable", "Whether topics can be deleted.", func(c *Config) *bool { return &c.Topics.NoDelete }),
+	number("num.partitions", "Partitions of a topic created without a number.", func(c *Config) *int32 { return &c.Topics.Partitions }),
+	number("default.replication.factor", "Replicas of a topic created without a number.", func(c *Config) *int16 { return &c.Topics.Replication }),
+	number("offsets.topic.num.partitions", "Partitions of __consumer_offsets.", func(c *Config) *int32 { return &c.Topics.OffsetsPartitions }),
+	millis("log.retention.check.interval.ms", "The time between two looks for old segments.", func(c *Config) *time.Duration { return &c.Topics.RetentionCheck }),
+	{"group.initial.rebalance.delay.ms", metadata.IntConfig, "How long an empty group's first member waits for others.",
+		setRebalanceDelay,
+		func(c *Config) string {
+			return strconv.FormatInt(max(c.Groups.InitialRebalanceDelay, 0).Milliseconds(), 10)
+		}},
+	millis("group.min.session.timeout.ms", "The shortest session timeout of a group member.", func(c *Config) *time.Duration { return &c.Groups.MinSession }),
+	millis("group.max.session.timeout.ms", "The longest session timeout of a group member.", func(c *Config) *time.Duration { return &c.Groups.MaxSession }),
+	number("group.max.size", "The most members of a group.", func(c *Config) *int32 { return &c.Groups.MaxSize }),
+	duration("offsets.retention.minutes", "How long offsets of a group without members are kept.", time.Minute, func(c *Config) *time.Duration { return &c.Groups.OffsetsRetention }),
+	number("offset.metadata.max.bytes", "The longest text stored with an offset.", func(c *Config) *int32 { return &c.Groups.OffsetMetadataBytes }),
+	number("socket.request.max.bytes", "The largest request.", func(c *Config) *int32 { return &c.Limits.RequestBytes }),
+	number("fetch.max.bytes", "The largest fetch response.", func(c *Config) *int32 { return &c.Limits.FetchBytes }),
+	number("max.incremental.fetch.session.cache.slots", "The most incremental fetch sessions.", func(c *Config) *int32 { return &c.Limits.FetchSessions }),
+	number("max.connections", "The most connections.", func(c *Config) *int32 { return &c.Limits.Connections }),
+	millis("connections.max.idle.ms", "After how long a silent connection is closed.", func(c *Config) *time.Duration { return &c.Limits.ConnectionIdle }),
+	millis("producer.id.expiration.ms", "How long an idle producer's state is kept.", func(c *Config) *time.Duration { return &c.Limits.ProducerIDExpiration }),
+	millis("broker.heartbeat.interval.ms", "The time between two heartbeats of a broker.", func(c *Config) *time.Duration { return &c.Cluster.Heartbeat }),
+	millis("broker.session.timeout.ms", "The silence after which a broker is fenced.", func(c *Config) *time.Duration { return &c.Cluster.Session }),
+}
+
+// ignoredSettings are names of Kafka that many configuration files hold and that
+// mean nothing here. They are taken and named in the log at start.
+var ignoredSettings = map[string]string{
+	"num.network.threads":                              "connections have a goroutine each",
+	"num.io.threads":                                   "there is no pool of request threads",
+	"num.recovery.threads.per.data.dir":                "recovery reads one segment per partition",
+	"num.replica.fetchers":                             "this version forms one-node clusters only",
+	"socket.send.buffer.bytes":                         "the operating system sizes socket buffers",
+	"socket.receive.buffer.bytes":                      "the operating system sizes socket buffers",
+	"log.cleaner.enable":                               "this version does not compact",
+	"log.cleaner.threads":                              "this version does not compact",
+	"offsets.topic.replication.factor":                 "this version forms one-node clusters only",
+	"transaction.state.log.replication.factor":         "this version has no transactions",
+	"transaction.state.log.min.isr":                    "this version has no transactions",
+	"share.coordinator.state.topic.replication.factor": "this version has no share groups",
+	"share.coordinator.state.topic.min.isr":            "this version has no share groups",
+	"controller.quorum.voters":                         "this version forms one-node clusters only",
+	"controller.quorum.bootstrap.servers":              "this version forms one-node clusters only",
+	"controller.listener.names":                        "the controller of a one-node cluster is reached in process",
+	"inter.broker.listener.name":                       "this version forms one-node clusters only",
+	"listener.security.protocol.map":                   "this version serves PLAINTEXT only",
+}
+
+// Set changes a setting by Kafka's broker configuration name: node.id, listeners,
+// log.retention.hours and so on; flush and flush.interval.ms are Leat's own. An
+// unknown name and a value that cannot be read fail with ErrConfig; what is
+// allowed together is checked by Start.
+func (c *Config) Set(name, value string) error {
+	value = strings.TrimSpace(value)
+	if s := findSetting(name); s != nil {
+		if err := s.set(c, value); err != nil {
+			return invalid(name, value, err.Error())
+		}
+		return nil
+	}
+	topicName, topicValue, rank, ok, err := metadata.TopicDefault(name, value)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	case ok:
+		c.setTopicDefault(topicName, topicValue, rank)
+		return nil
+	}
+	if reason, ok := ignoredSettings[name]; ok {
+		c.ignored = append(c.ignored, name+": "+reason)
+		return nil
+	}
+	return invalid(name, value, "there is no such setting; the names are those of Kafka's brokers that docs/configuration.md lists")
+}
+
+// setTopicDefault keeps the value of the strongest synonym: log.retention.ms wins
+// over log.retention.hours whichever comes first.
+func (c *Config) setTopicDefault(name, value string, rank int) {
+	if c.Topics.Defaults == nil {
+		c.Topics.Defaults = map[string]string{}
+	}
+	if c.defaultRanks == nil {
+		c.defaultRanks = map[string]int{}
+	}
+	if was, ok := c.defaultRanks[name]; ok && was < rank {
+		return
+	}
+	c.Topics.Defaults[name], c.defaultRanks[name] = value, rank
+}
+
+func findSetting(name string) *setting {
+	n := slices.IndexFunc(settings, func(s setting) bool { return s.name == name })
+	if n < 0 {
+		return nil
+	}
+	return &settings[n]
+}
+
+// SetFrom reads a file in the form of Kafka's server.properties: lines of
+// name=value, blank lines, and comments that begin with # or !. The error names
+// the line.
+func (c *Config) SetFrom(file io.Reader) error {
+	lines := bufio.NewScanner(file)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' || line[0] == '!' {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok {
+			return fmt.Errorf("%w: line %d: %.100q is not name=value", ErrConfig, n, line)
+		}
+		if err := c.Set(strings.TrimSpace(name), value); err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+	}
+	return lines.Err()
+}
+
+func text(name, doc string, field func(*Config) *string) setting {
+	return setting{name, metadata.StringConfig, doc,
+		func(c *Config, v string) error { *field(c) = v; return nil },
+		func(c *Config) string { return *field(c) }}
+}
+
+func number[T int16 | int32](name, doc string, field func(*Config) *T) setting {
+	return setting{name, metadata.IntConfig, doc,
+		func(c *Config, v string) error {
+			n, err := strconv.ParseInt(v, 10, 32)
+			if err != nil || int64(T(n)) != n {
+				return errors.New("must be an integer")
+			}
+			// Zero stands for the default in Config, and no number here may be zero.
+			if n == 0 {
+				return errors.New("must not be 0")
+			}
+			*field(c) = T(n)
+			return nil
+		},
+		func(c *Config) string { return strconv.FormatInt(int64(*field(c)), 10) }}
+}
+
+func millis(name, doc string, field func(*Config) *time.Duration) setting {
+	return duration(name, doc, time.Millisecond, field)
+}
+
+func duration(name, doc string, unit time.Duration, field func(*Config) *time.Duration) setting {
+	return setting{name, metadata.LongConfig, doc,
+		func(c *Config, v string) error {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil || n < 1 || n > math.MaxInt64/int64(unit) {
+				return errors.New("must be an integer of 1 or more")
+			}
+			*field(c) = time.Duration(n) * unit
+			return nil
+		},
+		func(c *Config) string { return strconv.FormatInt(int64(*field(c)/unit), 10) }}
+}
+
+// negated is a switch that Kafka words the other way round than the field.
+func negated(name, doc string, field func(*Config) *bool) setting {
+	return setting{name, metadata.BooleanConfig, doc,
+		func(c *Config, v string) error {
+			switch strings.ToLower(v) {
+			case "true":
+				*field(c) = false
+			case "false":
+				*field(c) = true
+			default:
+				return errors.New("must be true or false")
+			}
+			return nil
+		},
+		func(c *Config) string { return strconv.FormatBool(!*field(c)) }}
+}
+
+func setRebalanceDelay(c *Config, v string) error {
+	n, err := strconv.ParseInt(v, 10, 32)
+	if err != nil || n < 0 {
+		return errors.New("must be an integer of 0 or more")
+	}
+	c.Groups.InitialRebalanceDelay = time.Duration(n) * time.Millisecond
+	if n == 0 {
+		c.Groups.InitialRebalanceDelay = -1
+	}
+	return nil
+}
+
+// plaintext reads PLAINTEXT://HOST:PORT.
+func plaintext(v string) (string, error) {
+	address, ok := strings.CutPrefix(v, "PLAINTEXT://")
+	if !ok || strings.Contains(address, ",") {
+		return "", errors.New("must be one listener, PLAINTEXT://HOST:PORT")
+	}
+	if _, _, err := splitAddress(address); err != nil {
+		return "", err
+	}
+	return address, nil
+}
+
+// Setting is one broker configuration as it is in force.
+type Setting struct {
+	Name, Value, Doc string
+	Type             metadata.ConfigType
+}
+
+// Settings lists the broker configurations by name, with those that set defaults
+// of topic configurations.
+func (c *Config) Settings() []Setting {
+	var list []Setting
+	for _, s := range settings {
+		list = append(list, Setting{s.name, s.get(c), s.doc, s.kind})
+	}
+	for _, k := range metadata.TopicKeys() {
+		if len(k.Synonyms) == 0 {
+			continue
+		}
+		value, ok := c.Topics.Defaults[k.Name]
+		if !ok {
+			value = k.Default
+		}
+		list = append(list, Setting{k.Synonyms[0].Name, value, "The default of topics' " + k.Name + ". " + k.Doc, k.Type})
+	}
+	slices.SortFunc(list, func(a, b Setting) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
