@@ -1,0 +1,126 @@
+package assign
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/leatlog/leat/topology/plan"
+)
+
+// version leads every message; others are refused.
+const version = 1
+
+// ErrMessage says that bytes are none of this package's messages.
+var ErrMessage = errors.New("assign: message is not valid")
+
+// AppendMember appends what a member tells when it joins; its ID is not part.
+func AppendMember(dst []byte, m Member) []byte {
+	dst = append(dst, version)
+	dst = binary.AppendUvarint(dst, uint64(max(1, m.Capacity)))
+	dst = appendTasks(dst, m.Owned)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Restored)))
+	for _, r := range m.Restored {
+		dst = appendTask(dst, r.Task)
+		dst = binary.AppendUvarint(dst, r.Offset)
+	}
+	return dst
+}
+
+// DecodeMember reads what AppendMember wrote.
+func DecodeMember(b []byte) (Member, error) {
+	d := decoder{b: b}
+	d.version()
+	var m Member
+	m.Capacity = int(d.uvarint(math.MaxInt16))
+	m.Owned = d.tasks()
+	n := d.count()
+	for range n {
+		t := d.task()
+		m.Restored = append(m.Restored, Restored{Task: t, Offset: d.uvarint(math.MaxUint64)})
+	}
+	return m, d.done()
+}
+
+// AppendTasks appends what the leader tells a member.
+func AppendTasks(dst []byte, tasks []plan.TaskID) []byte {
+	return appendTasks(append(dst, version), tasks)
+}
+
+// DecodeTasks reads what AppendTasks wrote; no bytes are no tasks.
+func DecodeTasks(b []byte) ([]plan.TaskID, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	d := decoder{b: b}
+	d.version()
+	tasks := d.tasks()
+	return tasks, d.done()
+}
+
+func appendTasks(dst []byte, tasks []plan.TaskID) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(tasks)))
+	for _, t := range tasks {
+		dst = appendTask(dst, t)
+	}
+	return dst
+}
+
+func appendTask(dst []byte, t plan.TaskID) []byte {
+	dst = binary.AppendUvarint(dst, uint64(t.SubTopology))
+	return binary.AppendUvarint(dst, uint64(t.Partition))
+}
+
+// decoder reads a message; after the first error every read gives zero.
+type decoder struct {
+	b   []byte
+	err error
+}
+
+func (d *decoder) fail(format string, arguments ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%w: %s", ErrMessage, fmt.Sprintf(format, arguments...))
+	}
+	d.b = nil
+}
+
+func (d *decoder) version() {
+	if len(d.b) == 0 || d.b[0] != version {
+		d.fail("version is not %d: all members of an app must run the same release", version)
+		return
+	}
+	d.b = d.b[1:]
+}
+
+func (d *decoder) uvarint(limit uint64) uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 || v > limit {
+		d.fail("%d bytes from its end there is no number up to %d", len(d.b), limit)
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+// count reads a number of elements, each of which takes two bytes or more.
+func (d *decoder) count() int { return int(d.uvarint(uint64(len(d.b) / 2))) }
+
+func (d *decoder) task() plan.TaskID {
+	return plan.TaskID{SubTopology: int(d.uvarint(math.MaxInt32)), Partition: int32(d.uvarint(math.MaxInt32))}
+}
+
+func (d *decoder) tasks() []plan.TaskID {
+	var tasks []plan.TaskID
+	for range d.count() {
+		tasks = append(tasks, d.task())
+	}
+	return tasks
+}
+
+func (d *decoder) done() error {
+	if d.err == nil && len(d.b) > 0 {
+		d.fail("%d bytes are left over", len(d.b))
+	}
+	return d.err
+}
