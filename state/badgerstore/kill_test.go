@@ -1,0 +1,5 @@
+package badgerstore
+
+const childDir = "LEAT_BADGERSTORE_CHILD"
+
+func child(string) {}
