@@ -114,6 +114,9 @@ func (e *engine) openChecked() error {
 		return err
 	}
 	database := databaseDir(e.dir)
+	if err := removeEmptyLogs(database); err != nil {
+		return err
+	}
 	if err := verify(database, c); err != nil {
 		return err
 	}

@@ -145,6 +145,29 @@ func logs(dir string) ([]string, error) {
 	return names, nil
 }
 
+// removeEmptyLogs finishes what a crash interrupted: Badger cuts a log to nothing
+// before it removes it, and does not open a database with such a log. Whether
+// the log's contents are elsewhere is for verify and verifyOpened to find out.
+func removeEmptyLogs(dir string) error {
+	names, err := logs(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if info.Size() == 0 {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // verify says how the files of the database in dir contradict its checkpoint, nil
 // when they do not.
 func verify(dir string, c *checkpoint) error {
