@@ -47,7 +47,8 @@ type FS interface {
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
 	// SyncAll makes everything on the file system that holds dir durable (syncfs
-	// on Linux); FS that have no such call sync what was written through them.
+	// on Linux). It fails with errors.ErrUnsupported where there is no such call:
+	// sync the files one by one instead.
 	SyncAll(dir string) error
 	// Lock takes the exclusive lock file name, creating it; ErrLocked when taken.
 	Lock(name string) (io.Closer, error)
