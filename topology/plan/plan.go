@@ -85,8 +85,11 @@ type Source struct {
 // Sink is a topic that a sub-topology writes.
 type Sink struct {
 	Topic
-	// Operator is the name of the sink operator.
+	// Operator is the name of the sink operator, of the first one for a dead-letter
+	// topic.
 	Operator string
+	// DeadLetter says that the topic takes records that operators failed on.
+	DeadLetter bool
 }
 
 // Operator describes one operator.
@@ -103,6 +106,9 @@ type Operator struct {
 	Store string
 	// Detail is what else is worth telling, such as the window; may be "".
 	Detail string
+	// Chain is the operator at the head of the chain that this one is fused into:
+	// the operators of a chain run as one call.
+	Chain string
 }
 
 // RepartitionTopic returns the name of an internal repartition topic.

@@ -129,6 +129,17 @@ func (g *Graph) Add(n Node) int {
 	return n.ID
 }
 
+// Clone returns a copy that passes may change.
+func (g *Graph) Clone() *Graph {
+	clone := &Graph{Nodes: make([]*Node, len(g.Nodes)), SubTopologies: slices.Clone(g.SubTopologies)}
+	for i, n := range g.Nodes {
+		c := *n
+		c.Inputs = slices.Clone(n.Inputs)
+		clone.Nodes[i] = &c
+	}
+	return clone
+}
+
 // InsertAfter adds n between node and all that read node.
 func (g *Graph) InsertAfter(node int, n Node) int {
 	readers := g.Readers(node)

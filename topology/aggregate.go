@@ -1,0 +1,182 @@
+package topology
+
+import (
+	"errors"
+	"reflect"
+	"time"
+
+	"github.com/leatlog/leat/state"
+	"github.com/leatlog/leat/topology/internal/graph"
+	"github.com/leatlog/leat/topology/serde"
+)
+
+// Table is the latest value of each key: the result of an aggregation.
+type Table[K, V any] struct {
+	t     *Topology
+	node  int
+	key   Serde[K]
+	value Serde[V]
+}
+
+// Stream returns the table's updates as a stream: the new value of each key that
+// changed, at most once per key and commit, or each result once with
+// OnWindowClose. A key that was removed has a null value.
+func (table *Table[K, V]) Stream() *Stream[K, V] {
+	t := table.t
+	id := t.add(graph.Node{
+		Name: t.defaultName(t.graph.Nodes[table.node].Name + ".stream"), Kind: "stream", Inputs: []int{table.node},
+	}, code{compile: func(i *instance, n *graph.Node) any { return next[K, V](i, n) }})
+	return &Stream[K, V]{t, id, table.key, table.value}
+}
+
+// step makes the next aggregate of the last and a record; found is false, and the
+// aggregate A's zero value, when the record is the first.
+type step[K, V, A any] func(aggregate A, found bool, r *Record[K, V]) (A, error)
+
+// Count counts the records of each key, or of each key and window. name names
+// the store, whose changelog is <app>-<name>-changelog.
+func Count[R, K, V any](name string, g Grouping[R, K, V], opts ...AggregateOption) *Table[R, int64] {
+	return aggregate(name, "count", g, serde.Int64, true, func(n int64, _ bool, _ *Record[K, V]) (int64, error) {
+		return n + 1, nil
+	}, opts)
+}
+
+// Reduce combines the values of each key, or of each key and window, in the order
+// in which they arrive; the first is taken as it is. name names the store. f may
+// change the first argument in place; see Aggregate.
+func Reduce[R, K, V any](name string, g Grouping[R, K, V], f func(V, V) V, opts ...AggregateOption) *Table[R, V] {
+	return reduce(name, g, f != nil, func(v V, r *Record[K, V]) (V, error) { return f(v, r.Value), nil }, opts)
+}
+
+// ReduceRecord is Reduce with the whole record.
+func ReduceRecord[R, K, V any](name string, g Grouping[R, K, V], f func(V, *Record[K, V]) (V, error), opts ...AggregateOption) *Table[R, V] {
+	return reduce(name, g, f != nil, f, opts)
+}
+
+func reduce[R, K, V any](name string, g Grouping[R, K, V], given bool, f func(V, *Record[K, V]) (V, error), opts []AggregateOption) *Table[R, V] {
+	group, _ := g.grouped()
+	return aggregate(name, "reduce", g, group.stream.value, given, func(v V, found bool, r *Record[K, V]) (V, error) {
+		if !found {
+			return r.Value, nil
+		}
+		return f(v, r)
+	}, opts)
+}
+
+// Aggregate folds the values of each key, or of each key and window, into an
+// aggregate, in the order in which they arrive. It begins with A's zero value, or
+// with what Initial makes. name names the store, value is how aggregates are
+// written to it.
+//
+// The aggregate belongs to the operator: between commits it stays in a cache as
+// it is, so an A with pointers, such as *Sketch, is neither copied nor encoded per
+// record. f may change it in place and return it, but must not keep it, nor return
+// one that it gave away elsewhere. What reaches the operators behind is the same
+// value, to be read during the call and not kept or changed. When f fails and the
+// policy is to go on, it must have left the aggregate as it was. A nil aggregate
+// removes the key.
+func Aggregate[R, K, V, A any](name string, g Grouping[R, K, V], value Serde[A], f func(A, V) A, opts ...AggregateOption) *Table[R, A] {
+	return fold(name, g, value, f != nil, func(a A, r *Record[K, V]) (A, error) { return f(a, r.Value), nil }, opts)
+}
+
+// AggregateRecord is Aggregate with the whole record.
+func AggregateRecord[R, K, V, A any](name string, g Grouping[R, K, V], value Serde[A], f func(A, *Record[K, V]) (A, error), opts ...AggregateOption) *Table[R, A] {
+	return fold(name, g, value, f != nil, f, opts)
+}
+
+func fold[R, K, V, A any](name string, g Grouping[R, K, V], value Serde[A], given bool, f func(A, *Record[K, V]) (A, error), opts []AggregateOption) *Table[R, A] {
+	o := aggregateOptions(opts)
+	initial := func() (zero A) { return zero }
+	if o.initial != nil {
+		chosen, fits := o.initial.(func() A)
+		if group, _ := g.grouped(); !fits || chosen == nil {
+			group.stream.t.mistake(name, "Initial has a %T, but the aggregates are %s: give it a func() %[2]s that is not nil",
+				o.initial, reflect.TypeFor[A]())
+		} else {
+			initial = chosen
+		}
+	}
+	return aggregate(name, "aggregate", g, value, given, func(a A, found bool, r *Record[K, V]) (A, error) {
+		if !found {
+			a = initial()
+		}
+		return f(a, r)
+	}, opts)
+}
+
+func aggregateOptions(opts []AggregateOption) options {
+	var o options
+	for _, opt := range opts {
+		opt.ofAggregate(&o)
+	}
+	return o
+}
+
+// aggregate adds a stateful operator.
+func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V], value Serde[A], given bool, f step[K, V, A], opts []AggregateOption) *Table[R, A] {
+	group, windows := g.grouped()
+	s, o := group.stream, aggregateOptions(opts)
+	t := s.t
+	if !given {
+		t.mistake(name, "the function of this %s is nil", kind)
+	}
+	if s.key == nil {
+		t.mistake(name, "there is no serde for its keys, of type %s: call WithKeySerde on the stream before it is grouped", reflect.TypeFor[K]())
+	}
+	if value == nil {
+		t.mistake(name, "there is no serde for its values, of type %s: a %s needs one, from its argument or from WithValueSerde on the stream before it is grouped",
+			reflect.TypeFor[A](), kind)
+	}
+	if o.initial != nil && kind != "aggregate" {
+		t.mistake(name, "Initial is for Aggregate, this is a %s: leave it out", kind)
+	}
+	policy := t.policyOf(o)
+	spec := aggregation[R, K, V, A]{
+		step: f, policy: policy, key: s.key, value: value, input: s.value, result: g.result, onClose: o.onClose,
+	}
+	n := graph.Node{
+		Name: name, Kind: kind, Durable: true, ByKey: true, Inputs: []int{s.node}, DeadLetter: policy.deadLetter,
+		Store: &state.Spec{Name: name, InMemory: o.inMemory},
+	}
+	if s.key != nil && value != nil {
+		n.Store.KeyFormat, n.Store.ValueFormat = s.key.Name(), value.Name()
+	}
+	compile := spec.keyed
+	if windows != nil {
+		if complaint := windows.complaint(); complaint != "" {
+			t.mistake(name, "%s", complaint)
+		}
+		spec.windows = *windows
+		spec.retention = max(o.retention, windows.size+windows.grace)
+		n.Store.Kind, n.Store.WindowSize, n.Store.Retention = state.Window, windows.size, spec.retention
+		n.Detail = windows.String() + ", emits on update"
+		if o.onClose {
+			n.Detail = windows.String() + ", emits on close"
+		}
+		compile = spec.windowed
+		if o.retention != 0 && o.retention < spec.retention {
+			t.mistake(name, "the retention is %v: it must be at least size plus grace, %v", o.retention, spec.retention)
+		}
+	} else if o.onClose || o.retention != 0 {
+		t.mistake(name, "OnWindowClose and Retention need windows: group with Window first, or leave them out")
+	}
+	id := t.add(n, code{compile: compile})
+	return &Table[R, A]{t, id, g.resultSerde(), value}
+}
+
+// aggregation is what the engine of an aggregation needs to know.
+type aggregation[R, K, V, A any] struct {
+	step    step[K, V, A]
+	policy  ErrorPolicy
+	key     Serde[K]
+	value   Serde[A]
+	input   Serde[V]
+	result  func(K, Window) R
+	onClose bool
+	// windows and retention are set for windowed aggregations.
+	windows   Windows
+	retention time.Duration
+}
+
+// errTooShort says that a stored aggregate lacks its timestamp.
+var errTooShort = errors.New("a stored aggregate has fewer than 8 bytes")

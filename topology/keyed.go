@@ -1,0 +1,110 @@
+package topology
+
+import (
+	"fmt"
+
+	"github.com/leatlog/leat/topology/internal/graph"
+	"github.com/leatlog/leat/topology/plan"
+)
+
+// keyedAggregation runs an aggregation by key.
+type keyedAggregation[R, K, A any] struct {
+	i      *instance
+	name   string
+	cache  cache[K, A]
+	page   *page[K, A]
+	next   sink[R, A]
+	result func(K, Window) R
+	out    Record[R, A]
+}
+
+func (spec aggregation[R, K, V, A]) keyed(i *instance, n *graph.Node) any {
+	a := &keyedAggregation[R, K, A]{i: i, name: n.Name, next: next[R, A](i, n), result: spec.result}
+	a.cache = newCache[K, A](i.ctx, n.Store.Name, len(i.part.Stores), spec.value,
+		func(dst []byte, _ int64, raw string) []byte { return append(dst, raw...) })
+	a.page = newPage[K, A](0, false)
+	i.stateful = append(i.stateful, a)
+	failures := newFailures(i, n, spec.policy, spec.key, spec.input)
+	raw := make([]byte, 0, 64)
+	return sink[K, V](func(r *Record[K, V]) error {
+		var err error
+		if raw, err = spec.key.Append(raw[:0], r.Key); err != nil {
+			return failures.handle(fmt.Errorf("key: %w", err), r)
+		}
+		e, err := a.cache.find(a.page, raw, r.Key)
+		if err != nil {
+			return a.broken(err)
+		}
+		value, err := spec.step(e.value, e.present, r)
+		if err != nil {
+			return failures.handle(err, r)
+		}
+		a.cache.set(e, value, r.Timestamp)
+		if a.cache.full() {
+			return a.relieve()
+		}
+		return nil
+	})
+}
+
+// open finds out whether the store is empty: then what the cache does not have is
+// new, and needs no look at the store.
+func (a *keyedAggregation[R, K, A]) open() error {
+	a.page.complete = true
+	err := a.cache.store.Scan(nil, nil, false, func(_, _ []byte) bool {
+		a.page.complete = false
+		return false
+	})
+	return a.broken(err)
+}
+
+// broken names the operator in an error that no policy covers: its store failed,
+// or holds, or would hold, what its serde does not know.
+func (a *keyedAggregation[R, K, A]) broken(err error) error { return broken(a.i, a.name, err) }
+
+func broken(i *instance, operator string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &plan.OperatorError{Operator: operator, Partition: i.ctx.Task().Partition, Offset: -1, Err: err}
+}
+
+func (a *keyedAggregation[R, K, A]) punctuate() error { return nil }
+
+func (a *keyedAggregation[R, K, A]) flush() error {
+	for _, e := range a.cache.dirty {
+		written, err := a.cache.write(e)
+		if err != nil {
+			return a.broken(err)
+		}
+		if !written {
+			continue
+		}
+		a.out = Record[R, A]{Key: a.result(e.key, Window{}), Timestamp: e.timestamp}
+		if e.present {
+			a.out.Value = e.value
+		} else {
+			a.out.nullValue = !a.cache.null.possible()
+		}
+		if err := a.next(&a.out); err != nil {
+			return err
+		}
+	}
+	clear(a.cache.dirty)
+	a.cache.dirty = a.cache.dirty[:0]
+	return nil
+}
+
+// relieve makes room in a full cache: it flushes early, and forgets.
+func (a *keyedAggregation[R, K, A]) relieve() error {
+	if err := a.flush(); err != nil {
+		return err
+	}
+	target := a.cache.limit / 4 * 3
+	for range 2 {
+		if a.cache.bytes > target {
+			a.cache.forget(a.page, target)
+		}
+	}
+	return nil
+}
