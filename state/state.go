@@ -78,6 +78,9 @@ type Engine interface {
 	// Position returns the checkpoint found when the engine was opened or made last;
 	// false when there is none and the store must be restored from the beginning.
 	Position() (Position, bool)
+	// Clear removes everything and the position: the store starts over. Called by the
+	// goroutine that calls Apply.
+	Clear() error
 	// Size estimates the bytes on the medium.
 	Size() int64
 	// Close releases the engine; it does not checkpoint.

@@ -297,7 +297,7 @@ func TestFlippedBitsNeverGiveAWrongAnswer(t *testing.T) {
 		}
 		return err
 	}))
-	flips := 3
+	flips := 2
 	if testing.Short() {
 		flips = 1
 	}

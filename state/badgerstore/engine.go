@@ -38,12 +38,12 @@ type engine struct {
 	db       *badger.DB
 
 	// Of the writing goroutine.
-	marks   []fileMark // of the last checkpoint
-	number  uint64     // of the last checkpoint
-	fresh   bool       // nothing was written: a restore may use the stream writer
-	bulk    *bulk      // the restore that holds writes back, nil for none
-	failed  error      // a write or sync that failed; never tried again
-	written int64      // value log bytes after the last garbage collection
+	marks     []fileMark // of the last checkpoint
+	number    uint64     // of the last checkpoint
+	fresh     bool       // nothing was written: a restore may use the stream writer
+	bulk      *bulk      // the restore that holds writes back, nil for none
+	failed    error      // a write or sync that failed; never tried again
+	collected int64      // value log bytes after the last garbage collection
 
 	logged atomic.Int64 // bytes in logs, about
 
@@ -85,13 +85,19 @@ func (e *engine) openVerified() error {
 			Msg("the store's files are not what its checkpoint says: they are removed and the store is rebuilt from its changelog; " +
 				"nothing needs to be done, but look at the disk if it happens again")
 	}
+	return e.openEmpty()
+}
+
+// openEmpty removes whatever there is and opens an empty database.
+func (e *engine) openEmpty() error {
 	if err := startOver(e.dir); err != nil {
-		return fmt.Errorf("remove the damaged store: %w", err)
+		return fmt.Errorf("remove the store's files: %w", err)
 	}
 	if err := e.openDatabase(); err != nil {
 		return err
 	}
-	e.fresh = true
+	e.fresh, e.marks, e.number, e.collected = true, nil, 0, 0
+	e.logged.Store(0)
 	return nil
 }
 
@@ -584,7 +590,7 @@ func (e *engine) collectGarbage() error {
 			size += m.size
 		}
 	}
-	if size < max(garbageThreshold, 2*e.written) {
+	if size < max(garbageThreshold, 2*e.collected) {
 		return nil
 	}
 	for {
@@ -596,7 +602,27 @@ func (e *engine) collectGarbage() error {
 			return err
 		}
 	}
-	e.written = size
+	e.collected = size
+	return nil
+}
+
+// Clear implements state.Engine.
+func (e *engine) Clear() error {
+	if err := e.writable(0); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.position, e.positioned = state.Position{}, false
+	e.mu.Unlock()
+	e.bulk.remove()
+	e.bulk = nil
+	e.publishNone()
+	if err := e.db.Close(); err != nil {
+		return e.fail("clear the store", err)
+	}
+	if err := e.openEmpty(); err != nil {
+		return e.fail("clear the store", err)
+	}
 	return nil
 }
 

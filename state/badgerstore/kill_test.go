@@ -77,7 +77,7 @@ func exitOn(err error) {
 }
 
 func TestKilledAtAnyMomentPositionIsNeverAheadOfData(t *testing.T) {
-	kills := 12
+	kills := 8
 	if testing.Short() {
 		kills = killsInShort
 	}

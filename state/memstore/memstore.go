@@ -148,6 +148,18 @@ func (e *Engine) Position() (state.Position, bool) {
 	return e.position, e.positioned
 }
 
+// Clear implements state.Engine.
+func (e *Engine) Clear() error {
+	if e.tree.Load() == nil {
+		return state.ErrClosed
+	}
+	e.tree.Store(&tree{})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.position, e.positioned = state.Position{}, false
+	return nil
+}
+
 // Size is the number of bytes of all keys and values.
 func (e *Engine) Size() int64 {
 	if t := e.tree.Load(); t != nil {

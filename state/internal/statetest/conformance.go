@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) state.Backend) {
 		{"loads", loads},
 		{"loads over contents", loadsOverContents},
 		{"keeps its position", keepsPosition},
+		{"clears", clears},
 		{"refuses use after close", closed},
 		{"opens a store once", opensOnce},
 		{"refuses a bad spec", badSpec},
@@ -236,6 +237,40 @@ func keepsPosition(t *testing.T, b state.Backend) {
 	}
 }
 
+func clears(t *testing.T, b state.Backend) {
+	e, m := Open(t, b), Model{}
+	mustApply(t, e, m, Build("a=1", "b=2"))
+	if err := e.Checkpoint(state.Position{Offset: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Load(Build("c=3")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := e.Clear(); err != nil {
+			t.Fatal(err)
+		}
+		MustEqual(t, e, Model{})
+		if p, ok := e.Position(); ok {
+			t.Errorf("position after Clear = %v", p)
+		}
+		if err := e.Load(Build("d=4")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Checkpoint(state.Position{Offset: 1}); err != nil {
+		t.Fatal(err)
+	}
+	MustEqual(t, e, Model{"d": "4"})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = Open(t, b)
+	if p, ok := e.Position(); ok && p.Offset != 1 {
+		t.Errorf("position after reopening = %v", p)
+	}
+}
+
 func closed(t *testing.T, b state.Backend) {
 	e := Open(t, b)
 	if err := e.Close(); err != nil {
@@ -248,6 +283,7 @@ func closed(t *testing.T, b state.Backend) {
 		"Apply":      e.Apply(Build("a=1")),
 		"Load":       e.Load(Build("a=1")),
 		"Checkpoint": e.Checkpoint(state.Position{}),
+		"Clear":      e.Clear(),
 		"Close":      e.Close(),
 	} {
 		if !errors.Is(err, state.ErrClosed) {
