@@ -142,23 +142,22 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 		n.Store.KeyFormat, n.Store.ValueFormat = s.key.Name(), value.Name()
 	}
 	compile := spec.keyed
-	if windows != nil {
-		if complaint := windows.complaint(); complaint != "" {
-			t.mistake(name, "%s", complaint)
-		}
-		spec.windows = *windows
-		spec.retention = max(o.retention, windows.size+windows.grace)
+	switch {
+	case windows == nil && (o.onClose || o.retention != 0):
+		t.mistake(name, "OnWindowClose and Retention need windows: group with Window first, or leave them out")
+	case windows == nil:
+	case windows.complaint() != "":
+		t.mistake(name, "%s", windows.complaint())
+	case o.retention != 0 && o.retention < windows.size+windows.grace:
+		t.mistake(name, "the retention is %v: it must be at least size plus grace, %v", o.retention, windows.size+windows.grace)
+	default:
+		spec.windows, spec.retention = *windows, max(o.retention, windows.size+windows.grace)
 		n.Store.Kind, n.Store.WindowSize, n.Store.Retention = state.Window, windows.size, spec.retention
 		n.Detail = windows.String() + ", emits on update"
 		if o.onClose {
 			n.Detail = windows.String() + ", emits on close"
 		}
 		compile = spec.windowed
-		if o.retention != 0 && o.retention < spec.retention {
-			t.mistake(name, "the retention is %v: it must be at least size plus grace, %v", o.retention, spec.retention)
-		}
-	} else if o.onClose || o.retention != 0 {
-		t.mistake(name, "OnWindowClose and Retention need windows: group with Window first, or leave them out")
 	}
 	id := t.add(n, code{compile: compile})
 	return &Table[R, A]{t, id, g.resultSerde(), value}

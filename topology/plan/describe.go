@@ -7,12 +7,14 @@ import (
 
 // Describe returns the plan as text, for people and golden tests: sub-topologies
 // with the topics they read and write, and their operators in the order in which
-// records reach them. Internal topics are told by the operator's name, since the
-// app that prefixes it is not known here.
+// records reach them, indented when fused into the chain of one above. Internal
+// topics are told by the operator's name, since the app that prefixes it is not
+// known here.
 //
 //	sub-topology 0: reads orders; writes by-user (repartition)
-//	  from         orders               topic orders
-//	  group-by     by-user              <- orders
+//	  from            orders               topic orders
+//	    group-by      by-user              <- orders
+//	    repartition   by-user.repartition  <- by-user; topic by-user; write
 func (p *Plan) Describe() string {
 	var b strings.Builder
 	for i := range p.SubTopologies {
@@ -30,14 +32,22 @@ func (p *Plan) Describe() string {
 		b.WriteByte('\n')
 		kinds, names := 0, 0
 		for _, o := range s.Operators {
-			kinds, names = max(kinds, len(o.Kind)), max(names, len(o.Name))
+			kinds, names = max(kinds, len(o.indented())), max(names, len(o.Name))
 		}
 		for _, o := range s.Operators {
-			line := fmt.Sprintf("  %-*s  %-*s  %s", kinds, o.Kind, names, o.Name, o.facts())
+			line := fmt.Sprintf("  %-*s  %-*s  %s", kinds, o.indented(), names, o.Name, o.facts())
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
 		}
 	}
 	return b.String()
+}
+
+// indented returns the kind, indented unless the operator heads its chain.
+func (o *Operator) indented() string {
+	if o.Chain != o.Name {
+		return "  " + o.Kind
+	}
+	return o.Kind
 }
 
 // facts are what Describe says of an operator behind its name.

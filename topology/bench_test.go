@@ -1,0 +1,123 @@
+package topology_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/leatlog/leat/state"
+	"github.com/leatlog/leat/topology"
+	"github.com/leatlog/leat/topology/plan"
+	"github.com/leatlog/leat/topology/serde"
+)
+
+// benchContext is a task that throws its output away.
+type benchContext struct {
+	store      state.Store
+	streamTime int64
+	emitted    int
+	late       int
+}
+
+func (c *benchContext) Task() plan.TaskID                      { return plan.TaskID{} }
+func (c *benchContext) TopicName(int) string                   { return "in" }
+func (c *benchContext) Store(string) state.Store               { return c.store }
+func (c *benchContext) Emit(int, *plan.Record) error           { c.emitted++; return nil }
+func (c *benchContext) Advance(_ int, timestamp int64)         { c.streamTime = max(c.streamTime, timestamp) }
+func (c *benchContext) StreamTime() int64                      { return c.streamTime }
+func (c *benchContext) WallTime() int64                        { return 0 }
+func (c *benchContext) CacheBytes() int                        { return 64 << 20 }
+func (c *benchContext) Dropped(string, plan.DropReason, error) { c.late++ }
+
+// benchmark runs records through the first sub-topology in runs of 1000, with a
+// flush every 100 runs, and reports the cost per record.
+func benchmark(b *testing.B, top *topology.Topology, record func(i int) plan.Record) {
+	p, err := top.Build()
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx := &benchContext{store: newFakeStore(), streamTime: -1}
+	processor, err := p.SubTopologies[0].New(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	const run, keep = 1000, 100
+	runs := make([][]plan.Record, keep)
+	for i := range runs {
+		for j := range run {
+			runs[i] = append(runs[i], record(i*run+j))
+		}
+	}
+	b.ReportAllocs()
+	records := 0
+	for i := 0; b.Loop(); i++ {
+		if err := processor.Process(0, runs[i%keep]); err != nil {
+			b.Fatal(err)
+		}
+		if err := processor.Punctuate(); err != nil {
+			b.Fatal(err)
+		}
+		if i%keep == keep-1 {
+			if err := processor.Flush(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		records += run
+	}
+	if ctx.late > 0 {
+		b.Fatalf("%d records dropped", ctx.late)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(records), "ns/record")
+}
+
+func BenchmarkStateless(b *testing.B) {
+	text := func(i int) plan.Record { return rec(fmt.Sprintf("user-%04d", i%1000), "GET /index.html", int64(i)) }
+	b.Run("strings", func(b *testing.B) {
+		top := topology.New()
+		s := topology.From(top, in).Filter(func(v string) bool { return v[0] == 'G' })
+		topology.To(topology.MapValues(s, func(v string) string { return v[4:] }), out)
+		benchmark(b, top, text)
+	})
+	b.Run("int64", func(b *testing.B) {
+		top := topology.New()
+		numbers := topology.NewTopic("numbers", serde.Int64, serde.Int64)
+		s := topology.From(top, numbers).Filter(func(v int64) bool { return v >= 0 })
+		topology.To(topology.MapValues(s, func(v int64) int64 { return v + 1 }), numbers)
+		benchmark(b, top, func(i int) plan.Record {
+			return rec("\x00\x00\x00\x00\x00\x00\x00\x05", "\x00\x00\x00\x00\x00\x00\x00\x05", int64(i))
+		})
+	})
+}
+
+func BenchmarkCount(b *testing.B) {
+	for _, keys := range []int{1000, 50_000} {
+		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
+			benchmark(b, countTopology(), func(i int) plan.Record {
+				return rec(fmt.Sprintf("user-%06d", i*7919%keys), "GET /index.html", int64(i))
+			})
+		})
+	}
+	b.Run("int64-keys=1000", func(b *testing.B) {
+		top := topology.New()
+		numbers := topology.NewTopic("numbers", serde.Int64, serde.Int64)
+		topology.To(topology.Count("n", topology.From(top, numbers).GroupByKey()).Stream(), numbers)
+		benchmark(b, top, func(i int) plan.Record {
+			key, _ := serde.Int64.Append(nil, int64(i*7919%1000))
+			return plan.Record{Key: key, Value: key, Timestamp: int64(i)}
+		})
+	})
+}
+
+// A thousand keys in one open window.
+func BenchmarkWindowedCount(b *testing.B) {
+	record := func(i int) plan.Record {
+		return rec(fmt.Sprintf("user-%06d", i*7919%1000), "GET /index.html", 60_000+int64(i%1000))
+	}
+	windows := topology.Tumbling(10 * time.Second).Grace(time.Second)
+	b.Run("update", func(b *testing.B) {
+		benchmark(b, windowTopology(windows, 10*time.Second), record)
+	})
+	b.Run("close", func(b *testing.B) {
+		benchmark(b, windowTopology(windows, 10*time.Second, topology.OnWindowClose()), record)
+	})
+}

@@ -1,0 +1,107 @@
+package topology_test
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/leatlog/leat/topology"
+	"github.com/leatlog/leat/topology/serde"
+)
+
+type HTTPRequest struct {
+	Received time.Time
+	Route    string
+	Bytes    int64
+}
+
+func (r HTTPRequest) Time() time.Time   { return r.Received }
+func (r HTTPRequest) RouteName() string { return r.Route }
+
+type RouteStats struct{ Requests, Bytes int64 }
+
+// Add is a method expression away from being an aggregator: RouteStats.Add.
+func (s RouteStats) Add(r HTTPRequest) RouteStats {
+	return RouteStats{s.Requests + 1, s.Bytes + r.Bytes}
+}
+
+// Requests per route and minute, each minute reported once, ten seconds after its
+// end.
+func Example() {
+	httpRequests := topology.NewTopic("http-requests", serde.String, serde.JSON[HTTPRequest]())
+	rollups := topology.NewTopic("rollups", serde.Windowed(serde.String, time.Minute), serde.JSON[RouteStats]())
+
+	t := topology.New()
+	requests := topology.From(t, httpRequests, topology.EventTime(HTTPRequest.Time))
+	byRoute := topology.GroupBy("by-route", requests, serde.String, HTTPRequest.RouteName)
+	stats := topology.Aggregate("route-stats", byRoute.Window(topology.Tumbling(time.Minute).Grace(10*time.Second)),
+		serde.JSON[RouteStats](), RouteStats.Add, topology.OnWindowClose())
+	topology.To(stats.Stream(), rollups)
+
+	description, err := t.Describe()
+	fmt.Println(description, err)
+	// Output:
+	// sub-topology 0: reads http-requests; writes by-route (repartition)
+	//   from           http-requests         topic http-requests
+	//     group-by     by-route              <- http-requests
+	//     repartition  by-route.repartition  <- by-route; topic by-route; write
+	//
+	// sub-topology 1: reads by-route (repartition); writes rollups
+	//   repartition  by-route.repartition           topic by-route; read
+	//   aggregate    route-stats                    <- by-route.repartition; store route-stats; tumbling 1m0s, grace 10s, emits on close
+	//     stream     route-stats.stream             <- route-stats
+	//     to         route-stats.stream.to.rollups  <- route-stats.stream; topic rollups
+	//  <nil>
+}
+
+// Words are counted: each becomes a record of its own, and meets its like through
+// a repartition topic.
+func ExampleCount() {
+	lines := topology.NewTopic("lines", serde.Bytes, serde.String)
+	counts := topology.NewTopic("counts", serde.String, serde.Int64)
+
+	t := topology.New()
+	words := topology.FlatMapValues(topology.From(t, lines), strings.Fields).WithValueSerde(serde.String)
+	byWord := topology.GroupBy("by-word", words, serde.String, strings.ToLower)
+	topology.To(topology.Count("word-counts", byWord).Stream(), counts)
+
+	plan, err := t.Build()
+	fmt.Println(len(plan.SubTopologies), "sub-topologies,", err)
+	// Output: 2 sub-topologies, <nil>
+}
+
+// Records that a function cannot handle go to a topic of their own.
+func ExampleOnError() {
+	readings := topology.NewTopic("readings", serde.String, serde.String)
+	seconds := topology.NewTopic("seconds", serde.String, serde.Float64)
+
+	t := topology.New()
+	parsed := topology.MapValuesRecord(topology.From(t, readings), func(r *topology.Record[string, string]) (float64, error) {
+		d, err := time.ParseDuration(r.Value)
+		return d.Seconds(), err
+	}, topology.Named("parse"), topology.OnError(topology.DeadLetter("bad-readings")))
+	topology.To(parsed, seconds)
+
+	description, _ := t.Describe()
+	fmt.Println(description)
+	// Output:
+	// sub-topology 0: reads readings; writes seconds, bad-readings
+	//   from          readings          topic readings
+	//     map-values  parse             <- readings; dead letters to bad-readings
+	//     to          parse.to.seconds  <- parse; topic seconds
+}
+
+// Build reports every mistake at once.
+func ExampleTopology_Build() {
+	t := topology.New()
+	orders := topology.From(t, topology.NewTopic("orders", serde.String, serde.JSON[HTTPRequest]()))
+	topology.Count("per user", orders.GroupByKey())
+	topology.Count("per-route", topology.SelectKey(orders, HTTPRequest.RouteName).WithKeySerde(serde.String).GroupByKey())
+
+	_, err := t.Build()
+	fmt.Println(err)
+	// Output:
+	// topology: 2 mistakes in the program:
+	// 	operator "per user": the name of this count has a ' ': use letters, digits, '.', '_' and '-'
+	// 	operator "per-route": it works by key, but "orders.select-key" changed the keys, so a repartition topic is needed, and that needs a name: GroupByKey(topology.Named("..."))
+}
