@@ -33,7 +33,7 @@ type ProducerConfig struct {
 // per broker is in flight, with one batch per partition, so that retries keep
 // the order.
 //
-// Topic, Append, Send and Flush belong to one goroutine.
+// Topics, Topic, Known, Append, Send and Flush belong to one goroutine.
 type Producer struct {
 	client *Client
 	cfg    ProducerConfig
@@ -139,29 +139,48 @@ func (p *Producer) Close() {
 	p.wait.Wait()
 }
 
-// Topic returns the topic to write to; it asks the cluster for its partitions
-// the first time.
-func (p *Producer) Topic(ctx context.Context, name string) (*ProducerTopic, error) {
-	if t, ok := p.topics[name]; ok {
-		return t, nil
+// Topics makes topics known to the producer; it asks the cluster for those that
+// are not yet.
+func (p *Producer) Topics(ctx context.Context, names ...string) error {
+	var missing []string
+	for _, name := range names {
+		if p.topics[name] == nil {
+			missing = append(missing, name)
+		}
 	}
-	topics, err := p.client.Topics(ctx, name)
+	if len(missing) == 0 {
+		return nil
+	}
+	topics, err := p.client.Topics(ctx, missing...)
 	if err != nil {
+		return err
+	}
+	for _, name := range missing {
+		info, ok := topics[name]
+		if !ok {
+			return fmt.Errorf("client: produce to topic %q: %w: create it first", name, ErrUnknownTopic)
+		}
+		t := &ProducerTopic{producer: p, name: name}
+		for i, state := range info.Partitions {
+			t.partitions = append(t.partitions, &producerPartition{
+				topic: t, partition: int32(i), id: info.ID, leader: state.Leader, next: -1,
+			})
+		}
+		p.topics[name] = t
+	}
+	return nil
+}
+
+// Topic returns the topic to write to, as Topics makes it known.
+func (p *Producer) Topic(ctx context.Context, name string) (*ProducerTopic, error) {
+	if err := p.Topics(ctx, name); err != nil {
 		return nil, err
 	}
-	info, ok := topics[name]
-	if !ok {
-		return nil, fmt.Errorf("client: produce to topic %q: %w: create it first", name, ErrUnknownTopic)
-	}
-	t := &ProducerTopic{producer: p, name: name}
-	for i, state := range info.Partitions {
-		t.partitions = append(t.partitions, &producerPartition{
-			topic: t, partition: int32(i), id: info.ID, leader: state.Leader, next: -1,
-		})
-	}
-	p.topics[name] = t
-	return t, nil
+	return p.topics[name], nil
 }
+
+// Known returns a topic that Topics has made known; nil for others.
+func (p *Producer) Known(name string) *ProducerTopic { return p.topics[name] }
 
 // Partitions returns how many partitions the topic has.
 func (t *ProducerTopic) Partitions() int32 { return int32(len(t.partitions)) }

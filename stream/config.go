@@ -1,0 +1,190 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/leatlog/leat/state"
+	"github.com/leatlog/leat/stream/client"
+)
+
+// Guarantee says how often the effects of a record can be seen after failures.
+type Guarantee uint8
+
+// The guarantees.
+const (
+	// AtLeastOnce loses nothing; after a failure some records are processed again
+	// and their output comes twice.
+	AtLeastOnce Guarantee = iota
+	// ExactlyOnce will commit in transactions. It is not built yet: Config refuses it.
+	ExactlyOnce
+)
+
+// Clock tells the time.
+type Clock interface{ Now() time.Time }
+
+// Config says how an App runs. AppID and Bootstrap are required.
+type Config struct {
+	// AppID names the app: its consumer group, and the prefix of its internal
+	// topics. Letters, digits, '.', '_' and '-'.
+	AppID string
+	// Bootstrap is the addresses, HOST:PORT, of one or more brokers.
+	Bootstrap []string
+	// Dialer opens connections; nil uses TCP. An embedded broker has one.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+	// InstanceID makes this process a static member of the group (KIP-345): a restart
+	// within SessionTimeout moves no task. "" for none.
+	InstanceID string
+
+	// StateDir is where stores are kept; one process may use it at a time. "" keeps
+	// every store in memory: each start restores from the changelogs.
+	StateDir string
+	// Stores opens the stores instead of StateDir. The App does not close it.
+	Stores state.Backend
+	// CacheBytes bounds the write-back caches of all operators together. Default
+	// 64 MiB.
+	CacheBytes int64
+
+	// Guarantee is AtLeastOnce, the only one so far.
+	Guarantee Guarantee
+	// CommitInterval is the time between commits, and with it the time until cached
+	// updates come out. Default 100 ms.
+	CommitInterval time.Duration
+	// CheckpointInterval is the time between checkpoints of the stores on disk: what
+	// a start after a crash has to restore at most. Default 30 s.
+	CheckpointInterval time.Duration
+	// Workers is the number of goroutines that run tasks. Default the number of
+	// processors.
+	Workers int
+	// Compression of output, repartition and changelog topics. Default LZ4.
+	Compression client.Codec
+	// NoCompression turns compression off.
+	NoCompression bool
+	// ReplicationFactor of internal topics. Default the cluster's.
+	ReplicationFactor int16
+	// SessionTimeout is how long the group waits for a silent member before its tasks
+	// go to others. Default 10 s.
+	SessionTimeout time.Duration
+	// IdleTimeout is how long an empty partition holds back the others of its task,
+	// while it may have more to come. Default 1 s.
+	IdleTimeout time.Duration
+	// StopTimeout bounds the last commit when Run's context ends. Default 30 s.
+	StopTimeout time.Duration
+	// BufferBytes is how much of each source partition is fetched ahead. Default
+	// 2 MiB.
+	BufferBytes int
+
+	// Logger gets what is worth telling. The zero value is silent.
+	Logger zerolog.Logger
+	// Metrics registers the App's metrics; nil registers none.
+	Metrics prometheus.Registerer
+	// Clock is the wall clock of operators and commits. Default the system's.
+	Clock Clock
+
+	// OnState is called at each change of the App's state, OnRestore while stores are
+	// restored, OnError for each error, whether the App recovers from it or fails.
+	// They are called one at a time and must return soon.
+	OnState   func(from, to State)
+	OnRestore func(RestoreProgress)
+	OnError   func(error)
+}
+
+type systemClock struct{}
+
+func (systemClock) Now() time.Time { return time.Now() }
+
+// withDefaults fills in the defaults.
+func (c Config) withDefaults() Config {
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	if c.CommitInterval == 0 {
+		c.CommitInterval = 100 * time.Millisecond
+	}
+	if c.CheckpointInterval == 0 {
+		c.CheckpointInterval = 30 * time.Second
+	}
+	if c.Workers == 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.Compression == client.NoCompression && !c.NoCompression {
+		c.Compression = client.LZ4
+	}
+	if c.ReplicationFactor == 0 {
+		c.ReplicationFactor = -1
+	}
+	if c.SessionTimeout == 0 {
+		c.SessionTimeout = 10 * time.Second
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = time.Second
+	}
+	if c.StopTimeout == 0 {
+		c.StopTimeout = 30 * time.Second
+	}
+	if c.BufferBytes == 0 {
+		c.BufferBytes = 2 << 20
+	}
+	if c.Clock == nil {
+		c.Clock = systemClock{}
+	}
+	return c
+}
+
+// validate reports everything that is wrong, one line each.
+func (c Config) validate() error {
+	var wrong []error
+	complain := func(format string, arguments ...any) {
+		wrong = append(wrong, fmt.Errorf("stream: Config."+format, arguments...))
+	}
+	if c.AppID == "" {
+		complain("AppID is empty: name the app")
+	} else if i := strings.IndexFunc(c.AppID, notInTopicName); i >= 0 {
+		complain("AppID is %q: use letters, digits, '.', '_' and '-'", c.AppID)
+	} else if len(c.AppID) > 80 {
+		complain("AppID has %d bytes: use at most 80, it leads the names of topics", len(c.AppID))
+	}
+	if len(c.Bootstrap) == 0 {
+		complain("Bootstrap is empty: give HOST:PORT of at least one broker")
+	}
+	if c.Guarantee != AtLeastOnce {
+		complain("Guarantee is %d: only AtLeastOnce (0) is built so far; exactly-once is not", c.Guarantee)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+		least time.Duration
+	}{
+		{"CommitInterval", c.CommitInterval, time.Millisecond}, {"CheckpointInterval", c.CheckpointInterval, time.Millisecond},
+		{"SessionTimeout", c.SessionTimeout, 100 * time.Millisecond}, {"IdleTimeout", c.IdleTimeout, 0}, {"StopTimeout", c.StopTimeout, time.Millisecond},
+	} {
+		if d.value < d.least {
+			complain("%s is %v: use at least %v", d.name, d.value, d.least)
+		}
+	}
+	if c.Workers < 1 || c.Workers > 1024 {
+		complain("Workers is %d: use 1 to 1024", c.Workers)
+	}
+	if c.CacheBytes < 0 {
+		complain("CacheBytes is %d: use 0 for the default or a positive number", c.CacheBytes)
+	}
+	if c.BufferBytes < 1 {
+		complain("BufferBytes is %d: use 0 for the default or a positive number", c.BufferBytes)
+	}
+	if c.Stores != nil && c.StateDir != "" {
+		complain("StateDir is %q and Stores is set: set one of them", c.StateDir)
+	}
+	return errors.Join(wrong...)
+}
+
+func notInTopicName(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+}

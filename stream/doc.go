@@ -1,0 +1,27 @@
+// Package stream runs a topology against a cluster: an App reads the topology's
+// topics as a consumer group, runs a task per partition on its workers, keeps
+// their state, and commits.
+//
+//	app, err := stream.New(plan, stream.Config{
+//		AppID: "rollup", Bootstrap: []string{"127.0.0.1:9092"}, StateDir: "/var/lib/rollup",
+//	})
+//	...
+//	err = app.Run(ctx) // until ctx ends
+//
+// # What runs where
+//
+// An App is one member of the group named by its AppID. The group's leader
+// gives each task (one partition of one sub-topology) to one member; a member
+// spreads its tasks over its workers. A worker is one goroutine with one
+// producer: it takes what the App's fetcher brings, runs its tasks, and commits
+// them together. Processes of one App share the tasks; a rebalance stops only
+// those that move.
+//
+// # Commit
+//
+// Every CommitInterval a worker flushes its tasks' caches, waits until all
+// outputs and changelogs are acknowledged by all in-sync replicas, commits the
+// offsets of the sources, and only then lets the stores apply what was logged
+// (DESIGN D8). A crash at any point replays from the last commit: nothing is
+// lost, and with AtLeastOnce some output may come twice.
+package stream
