@@ -42,8 +42,9 @@ func Count[R, K, V any](name string, g Grouping[R, K, V], opts ...AggregateOptio
 }
 
 // Reduce combines the values of each key, or of each key and window, in the order
-// in which they arrive; the first is taken as it is. name names the store. f may
-// change the first argument in place; see Aggregate.
+// in which they arrive; the first is taken as it is. name names the store. f must
+// return a new value and not change its arguments in place: the first one may be a
+// record's value, which other operators share. Aggregate is for that.
 func Reduce[R, K, V any](name string, g Grouping[R, K, V], f func(V, V) V, opts ...AggregateOption) *Table[R, V] {
 	return reduce(name, g, f != nil, func(v V, r *Record[K, V]) (V, error) { return f(v, r.Value), nil }, opts)
 }

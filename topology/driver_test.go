@@ -34,6 +34,7 @@ type fakeTask struct {
 	processor  plan.Processor
 	stores     map[string]*fakeStore
 	streamTime int64
+	committed  int64 // stream time at the last commit
 	internal   []internalRecord
 }
 
@@ -54,18 +55,19 @@ func newDriver(t testing.TB, top *topology.Topology) *driver {
 		for _, spec := range task.part.Stores {
 			task.stores[spec.Name] = newFakeStore()
 		}
+		task.committed = -1
 		d.tasks = append(d.tasks, task)
 	}
 	d.restart()
 	return d
 }
 
-// restart makes new processors over the same stores; stream time is lost, as
-// after a crash of a task that did not carry it over.
+// restart makes new processors over the same stores, at the stream time of the
+// last commit.
 func (d *driver) restart() {
 	d.t.Helper()
 	for _, task := range d.tasks {
-		task.streamTime = -1
+		task.streamTime = task.committed
 		var err error
 		if task.processor, err = task.part.New(task); err != nil {
 			d.t.Fatal(err)
@@ -120,8 +122,17 @@ func (d *driver) settle() error {
 	return nil
 }
 
-// commit flushes every task.
+// commit flushes every task and keeps its stream time.
 func (d *driver) commit() {
+	d.t.Helper()
+	d.flush()
+	for _, task := range d.tasks {
+		task.committed = task.streamTime
+	}
+}
+
+// flush is a commit that does not get to its end.
+func (d *driver) flush() {
 	d.t.Helper()
 	for _, task := range d.tasks {
 		if err := task.processor.Flush(); err != nil {

@@ -12,14 +12,18 @@ import (
 )
 
 // A window store has one row that is no window: the mark, at window start -1 (the
-// last place in the store's order) with an empty key. Its value is the operator's
-// time, 8 bytes big-endian in ms, when it last flushed:
+// last place in the store's order) with an empty key. Its value tells how far the
+// operator was when it last flushed, each 8 bytes big-endian in ms:
 //
-//	| -1 (8) |  ->  | time (8) |
+//	| -1 (8) |  ->  | time (8) | stream time (8) | time before (8) |
 //
-// All windows that were closed at that time have been emitted, so a restart, even
-// one that loses the task's stream time, neither emits them again nor takes late
-// records for them.
+// All windows that were closed at the operator's time have been emitted, so after
+// a restart they are neither emitted again nor opened again by late records.
+//
+// Without transactions a crash in the middle of a commit can leave the mark in the
+// changelog though what it tells of was not written out. The task's stream time
+// comes from the last complete commit: when the mark's is later, the time before
+// counts, and results are emitted twice rather than never.
 const markStart = -1
 
 // windowedAggregation runs an aggregation by key and window.
@@ -40,7 +44,8 @@ type windowedAggregation[R, K, V, A any] struct {
 	// observed is the operator's time as far as it knows it by itself: the greatest
 	// timestamp it saw, when it lags, and the mark's.
 	observed int64
-	mark     int64
+	// mark is the time of the last flush.
+	mark int64
 	// expired is the start of the last window that was removed from the store.
 	expired int64
 	markKey []byte
@@ -72,8 +77,10 @@ func (a *windowedAggregation[R, K, V, A]) open() error {
 	if err != nil {
 		return a.broken(err)
 	}
-	if found && len(value) == timestampSize {
-		a.mark = int64(binary.BigEndian.Uint64(value))
+	if found {
+		if a.mark, err = decodeMark(value, a.i.ctx.StreamTime()); err != nil {
+			return a.broken(err)
+		}
 		a.observed = a.mark
 	}
 	for start := max(0, a.mark-a.size-a.grace+1); ; start++ {
@@ -265,12 +272,31 @@ func (a *windowedAggregation[R, K, V, A]) flush() error {
 		a.dropFirst()
 	}
 	if now > a.mark {
+		value := appendMark(nil, now, a.i.ctx.StreamTime(), a.mark)
 		a.mark = now
-		if err := a.cache.store.Put(a.markKey, binary.BigEndian.AppendUint64(nil, uint64(now)), now); err != nil {
+		if err := a.cache.store.Put(a.markKey, value, now); err != nil {
 			return a.broken(err)
 		}
 	}
 	return a.expire(now)
+}
+
+func appendMark(dst []byte, time, streamTime, before int64) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(time))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(streamTime))
+	return binary.BigEndian.AppendUint64(dst, uint64(before))
+}
+
+// decodeMark returns the operator's time that a mark stands for when the last
+// complete commit was at streamTime.
+func decodeMark(mark []byte, streamTime int64) (int64, error) {
+	if len(mark) != 3*timestampSize {
+		return 0, fmt.Errorf("the mark of a window store has %d bytes, want %d", len(mark), 3*timestampSize)
+	}
+	if int64(binary.BigEndian.Uint64(mark[timestampSize:])) > streamTime {
+		return int64(binary.BigEndian.Uint64(mark[2*timestampSize:])), nil
+	}
+	return int64(binary.BigEndian.Uint64(mark)), nil
 }
 
 // flushDirty writes what is dirty and, unless results wait for the close, emits it.

@@ -69,7 +69,7 @@ func TestClosedWindowsAreNotWritten(t *testing.T) {
 	}
 }
 
-// After a restart without stream time, what was emitted is not emitted again, late
+// After a restart, what was emitted is not emitted again, late
 // records do not open a closed window, and open windows go on.
 func TestOnCloseOverRestart(t *testing.T) {
 	d := newDriver(t, windowTopology(topology.Tumbling(10*ms).Grace(5*ms), 10*ms, topology.OnWindowClose(), topology.Retention(time.Second)))
@@ -94,6 +94,28 @@ func TestOnCloseOverRestart(t *testing.T) {
 	if rows := d.tasks[0].stores["n"].rows(); !slices.Equal(rows, []string{"20/d", "30/x", "1010/y"}) {
 		t.Errorf("rows after the retention: %v", rows)
 	}
+}
+
+// A commit that wrote the changelog and no more is done again: what closed in it is
+// emitted once more, with records that would have been late for it.
+func TestOnCloseOverBrokenCommit(t *testing.T) {
+	d := newDriver(t, windowTopology(topology.Tumbling(10*ms), 10*ms, topology.OnWindowClose()))
+	for range 3 {
+		d.send("in", rec("a", "", 3), rec("x", "", 10))
+		d.flush()
+		d.expect("out: a#0=#1 @3")
+		d.restart()
+	}
+	d.send("in", rec("a", "", 3), rec("x", "", 10))
+	d.commit()
+	d.expect("out: a#0=#1 @3")
+	d.restart()
+	d.send("in", rec("a", "", 3), rec("y", "", 20))
+	d.flush()
+	d.expect("out: x#10=#4 @10", "dropped by n: late")
+	d.restart()
+	d.send("in", rec("a", "", 3))
+	d.expect("dropped by n: late")
 }
 
 func TestHopping(t *testing.T) {

@@ -43,8 +43,9 @@ type Context interface {
 	// SubTopology.Sources, with the app's prefix when it is internal. Operators use
 	// it to say where a record came from.
 	TopicName(source int) string
-	// Store returns the store with this name; it panics when the sub-topology did
-	// not declare it (a bug of the compiler, not of the user).
+	// Store returns the store with this name, restored: SubTopology.New reads it
+	// already. It panics when the sub-topology did not declare it (a bug of the
+	// compiler, not of the user).
 	Store(name string) state.Store
 	// Emit hands a record to sink i of SubTopology.Sinks. Key, value and headers are
 	// copied before it returns; r belongs to the caller. The partition is
@@ -56,8 +57,10 @@ type Context interface {
 	// its extractor found (ms since the epoch). It never moves time backwards.
 	Advance(source int, timestamp int64)
 	// StreamTime is the task's event time: the highest timestamp given to Advance,
-	// in milliseconds; -1 before the first record. A task should carry it over a
-	// restart with its commit; operators do not rely on that.
+	// in milliseconds; -1 before the first record. The task stores it with each
+	// commit's offsets and begins with what the last complete commit stored: windows
+	// tell by it whether a changelog, which without transactions may have got further
+	// than the offsets, is to be believed that results were emitted.
 	StreamTime() int64
 	// WallTime is the current time in milliseconds, from the injected clock.
 	WallTime() int64
