@@ -252,16 +252,17 @@ func plaintext(v string) (string, error) {
 
 // Setting is one broker configuration as it is in force.
 type Setting struct {
-	Name, Value, Doc string
-	Type             metadata.ConfigType
+	Name, Value, Default, Doc string
+	Type                      metadata.ConfigType
 }
 
 // Settings lists the broker configurations by name, with those that set defaults
 // of topic configurations.
 func (c *Config) Settings() []Setting {
 	var list []Setting
+	d := DefaultConfig()
 	for _, s := range settings {
-		list = append(list, Setting{s.name, s.get(c), s.doc, s.kind})
+		list = append(list, Setting{s.name, s.get(c), s.get(&d), s.doc, s.kind})
 	}
 	for _, k := range metadata.TopicKeys() {
 		if len(k.Synonyms) == 0 {
@@ -271,7 +272,7 @@ func (c *Config) Settings() []Setting {
 		if !ok {
 			value = k.Default
 		}
-		list = append(list, Setting{k.Synonyms[0].Name, value, "The default of topics' " + k.Name + ". " + k.Doc, k.Type})
+		list = append(list, Setting{k.Synonyms[0].Name, value, k.Default, "The default of topics' " + k.Name + ". " + k.Doc, k.Type})
 	}
 	slices.SortFunc(list, func(a, b Setting) int { return strings.Compare(a.Name, b.Name) })
 	return list

@@ -1,0 +1,100 @@
+package broker
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/controller"
+)
+
+// liveness keeps the broker registered and alive in the eyes of the active
+// controller: it registers with an incarnation of its own, heartbeats, and
+// registers again when it is told that its epoch is stale.
+type liveness struct {
+	call      func(ctx context.Context, request func(id uint64) controller.Event) (any, error)
+	log       *metadataLog
+	logger    zerolog.Logger
+	register  controller.RegisterBroker // but for its ID
+	heartbeat time.Duration
+	epoch     atomic.Int64  // of the registration; -1 until there is one
+	unfenced  chan struct{} // closed when the broker is first unfenced
+}
+
+// settleDelay is the time between two tries until the broker is unfenced: as
+// short as a commit, so that the start does not wait for a heartbeat interval.
+const settleDelay = 2 * time.Millisecond
+
+// run returns when ctx ends.
+func (l *liveness) run(ctx context.Context) {
+	fenced, first := true, true
+	var reported string
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		var err error
+		if l.epoch.Load() < 0 {
+			err = l.tryRegister(ctx)
+		}
+		if err == nil {
+			fenced, err = l.beat(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == kerr.StaleBrokerEpoch:
+			l.epoch.Store(-1)
+		case err == nil && !fenced && first:
+			first = false
+			close(l.unfenced)
+		}
+		reported = l.report(err, reported)
+		if fenced || err != nil {
+			timer.Reset(settleDelay)
+		} else {
+			timer.Reset(l.heartbeat)
+		}
+	}
+}
+
+// report logs an error once, not at every try.
+func (l *liveness) report(err error, reported string) string {
+	if err == nil {
+		return ""
+	}
+	if err.Error() != reported && err != kerr.NotController {
+		l.logger.Warn().Err(err).Msg("the controller does not take this broker's heartbeat; trying again")
+	}
+	return err.Error()
+}
+
+func (l *liveness) tryRegister(ctx context.Context) error {
+	answer, err := l.call(ctx, func(id uint64) controller.Event {
+		e := l.register
+		e.ID = id
+		return e
+	})
+	if err != nil {
+		return err
+	}
+	l.epoch.Store(answer.(controller.Registration).BrokerEpoch)
+	return nil
+}
+
+func (l *liveness) beat(ctx context.Context) (fenced bool, err error) {
+	answer, err := l.call(ctx, func(id uint64) controller.Event {
+		return controller.BrokerHeartbeat{ID: id, Broker: l.register.Broker, BrokerEpoch: l.epoch.Load(), Offset: l.log.Listened()}
+	})
+	if err != nil {
+		return true, err
+	}
+	return answer.(controller.HeartbeatAnswer).Fenced, nil
+}
