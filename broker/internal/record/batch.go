@@ -146,14 +146,26 @@ func (b Batch) Validate() error {
 
 // ValidateHeader is Validate without the checksum.
 func (b Batch) ValidateHeader() error {
+	if err := b.ValidateFields(); err != nil {
+		return err
+	}
+	if size := SizeOf(b); size != int64(len(b)) {
+		return fmt.Errorf("%w: length field says %d bytes, batch has %d", ErrCorrupt, size, len(b))
+	}
+	return nil
+}
+
+// ValidateFields is ValidateHeader for a header whose records may not be there:
+// everything but that the length is right.
+func (b Batch) ValidateFields() error {
 	if len(b) < HeaderSize {
 		return fmt.Errorf("%w: %d bytes, a header has %d", ErrTruncated, len(b), HeaderSize)
 	}
 	if b[magicAt] != Magic {
 		return fmt.Errorf("%w: magic %d, want %d", ErrMagic, int8(b[magicAt]), Magic)
 	}
-	if size := SizeOf(b); size != int64(len(b)) {
-		return fmt.Errorf("%w: length field says %d bytes, batch has %d", ErrCorrupt, size, len(b))
+	if size := SizeOf(b); size < HeaderSize {
+		return fmt.Errorf("%w: length field says %d bytes, a header has %d", ErrCorrupt, size, HeaderSize)
 	}
 	count, delta := b.Count(), b.LastOffsetDelta()
 	if count < 0 || delta < 0 || int64(delta) < int64(count)-1 {
@@ -167,6 +179,13 @@ func (b Batch) ValidateHeader() error {
 	}
 	return nil
 }
+
+// ChecksumFrom is where the bytes begin that a batch's checksum covers.
+const ChecksumFrom = attributesAt
+
+// UpdateChecksum continues a checksum, which begins as 0, with more bytes of a
+// batch from ChecksumFrom on, for batches that are not in memory as a whole.
+func UpdateChecksum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
 
 // ValidateProduced checks what Kafka demands of a batch that a client
 // produces, beyond Validate: at least one record, an offset for each, no

@@ -1,0 +1,272 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/leatlog/leat/broker/internal/vfs"
+)
+
+// Env is what the logs of a directory share. FS and Now are required.
+type Env struct {
+	FS     vfs.FS
+	Now    func() time.Time
+	Logger zerolog.Logger
+	// Files bounds the open files. Default: a cache of its own.
+	Files *FileCache
+
+	directory *Directory // nil for a log that stands alone
+}
+
+// Log is one partition on disk. One goroutine at a time appends, any number
+// reads; all methods are safe for concurrent use.
+//
+// Locks, in this order: syncMu, mu, readMu. No lock but syncMu is held during an
+// fsync, except when a segment is rolled or the log is truncated.
+type Log struct {
+	env       Env
+	dir       string
+	topic     string
+	partition int32
+	logger    zerolog.Logger
+
+	start  atomic.Int64
+	end    atomic.Int64
+	synced atomic.Int64
+	fenced atomic.Pointer[fencedError]
+	damage atomic.Pointer[DamageError]
+
+	syncMu sync.Mutex // one sync or truncation at a time
+
+	cfg atomic.Pointer[Config] // not changed once stored
+
+	// Of the directory's committer alone.
+	inRound  bool
+	roundErr error
+
+	mu            sync.Mutex // the appender
+	producers     producers
+	epochs        epochs
+	snapshotAt    int64 // offset of the newest snapshot, -1 without one
+	recoveryPoint int64 // as in the file: below, data and indexes are durable; -1 without one
+	closed        bool
+	updates       []producer // scratch of an append
+
+	// readMu is held for writing while segments are added, cut or removed.
+	readMu   sync.RWMutex
+	segments []*segment // by base offset, at least one; the last is active
+	hints    hints
+}
+
+// Open opens the log in a directory, recovering it if it was not closed cleanly,
+// or makes a new one there. The base name of dir is <topic>-<partition>.
+//
+// A log whose durable data is damaged is opened nevertheless, fenced: Damaged
+// tells, what precedes the damage can be read, writes fail with ErrFenced, and
+// ResetTo empties it for a new copy.
+func Open(env Env, dir string, cfg Config) (*Log, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	topic, partition, ok := parseLogDir(path.Base(dir))
+	if !ok {
+		return nil, fmt.Errorf("storage: open %s: the directory must be named <topic>-<partition>", dir)
+	}
+	if env.Files == nil {
+		env.Files = NewFileCache(DefaultOpenFiles)
+	}
+	l := &Log{
+		env: env, dir: dir, topic: topic, partition: partition, snapshotAt: -1, recoveryPoint: -1,
+		logger: env.Logger.With().Str("log", path.Base(dir)).Logger(),
+	}
+	l.cfg.Store(&cfg)
+	if err := l.load(); err != nil {
+		for _, s := range l.segments {
+			s.drop()
+		}
+		return nil, fmt.Errorf("storage: open %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+// parseLogDir splits <topic>-<partition>.
+func parseLogDir(name string) (topic string, partition int32, ok bool) {
+	i := strings.LastIndexByte(name, '-')
+	if i <= 0 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseInt(name[i+1:], 10, 32)
+	if err != nil || n < 0 || strconv.FormatInt(n, 10) != name[i+1:] {
+		return "", 0, false
+	}
+	return name[:i], int32(n), true
+}
+
+func (l *Log) path(name string) string { return path.Join(l.dir, name) }
+
+// Topic and Partition say whose log it is, Dir where it is.
+func (l *Log) Topic() string    { return l.topic }
+func (l *Log) Partition() int32 { return l.partition }
+func (l *Log) Dir() string      { return l.dir }
+
+// StartOffset returns the first offset that can be read.
+func (l *Log) StartOffset() int64 { return l.start.Load() }
+
+// EndOffset returns the offset that the next record gets.
+func (l *Log) EndOffset() int64 { return l.end.Load() }
+
+// SyncedOffset returns the exclusive end of what is durable.
+func (l *Log) SyncedOffset() int64 { return l.synced.Load() }
+
+// Damaged returns why the log takes no writes, nil when it does: the
+// DamageError, or the failure of the disk.
+func (l *Log) Damaged() error {
+	if d := l.damage.Load(); d != nil {
+		return d
+	}
+	return l.writable()
+}
+
+// writable returns what a write answers on a fenced log or directory.
+func (l *Log) writable() error {
+	if f := l.fenced.Load(); f != nil {
+		return f
+	}
+	if d := l.env.directory; d != nil {
+		if err := d.Damaged(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fence ends all writes to the log, for good. When the disk failed, all logs of
+// the directory are fenced with it.
+func (l *Log) fence(cause error) error {
+	f := &fencedError{dir: l.dir, cause: cause}
+	if !l.fenced.CompareAndSwap(nil, f) {
+		return l.fenced.Load()
+	}
+	if damage := new(DamageError); errors.As(cause, &damage) {
+		l.damage.Store(damage)
+		l.logger.Error().Err(cause).Msg("the log is damaged; it takes no more writes. Copy it again from another replica")
+		return f
+	}
+	l.logger.Error().Err(cause).Msg("the disk failed; the log takes no more writes. Check the disk and restart the broker")
+	if d := l.env.directory; d != nil {
+		d.fence(cause)
+	}
+	return f
+}
+
+// damaged fences the log because of bytes that were durable and are wrong now.
+func (l *Log) damaged(s *segment, position, offset int64, err error) error {
+	return l.fence(&DamageError{File: s.file.name, Position: position, Offset: offset, Err: err})
+}
+
+// SetConfig replaces the configuration. What it changes holds from the next
+// append or retention on.
+func (l *Log) SetConfig(cfg Config) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	l.cfg.Store(&cfg)
+	return nil
+}
+
+// Config returns the configuration.
+func (l *Log) Config() Config { return *l.cfg.Load() }
+
+func (l *Log) config() *Config { return l.cfg.Load() }
+
+// Size returns the bytes of all batches on disk.
+func (l *Log) Size() int64 {
+	l.readMu.RLock()
+	defer l.readMu.RUnlock()
+	size := int64(0)
+	for _, s := range l.segments {
+		size += s.size.Load()
+	}
+	return size
+}
+
+// Segments returns the number of segments.
+func (l *Log) Segments() int {
+	l.readMu.RLock()
+	defer l.readMu.RUnlock()
+	return len(l.segments)
+}
+
+// active returns the segment that is appended to. The caller holds mu or readMu.
+func (l *Log) active() *segment { return l.segments[len(l.segments)-1] }
+
+// LatestEpoch returns the newest leader epoch, or -1.
+func (l *Log) LatestEpoch() int32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.latest()
+}
+
+// AssignEpoch notes that this broker leads in epoch from the end of the log on.
+// Appending does so too; a new leader tells it at once, so that EndOffsetForEpoch
+// knows epochs without records.
+func (l *Log) AssignEpoch(epoch int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.epochs.assign(epoch, l.end.Load())
+}
+
+// EndOffsetForEpoch returns the largest epoch that is not larger than the asked
+// one, and its end: where the next epoch begins, or the end of the log for the
+// last (KIP-101, KIP-279). Both are -1 when the epoch is not known.
+func (l *Log) EndOffsetForEpoch(epoch int32) (found int32, end int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.end(epoch, l.end.Load())
+}
+
+// EpochAt returns the leader epoch of an offset, or -1.
+func (l *Log) EpochAt(offset int64) int32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epochs.at(offset)
+}
+
+// Producer is the state of an idempotent producer, as DescribeProducers tells it.
+type Producer struct {
+	ID               int64
+	Epoch            int16
+	LastSequence     int32 // -1 unknown
+	LastTimestamp    int64 // ms
+	CoordinatorEpoch int32 // -1 unknown
+	TxnStartOffset   int64 // -1 without an open transaction
+}
+
+// Producers returns the producers known, by id.
+func (l *Log) Producers() []Producer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]Producer, 0, len(l.producers.byID))
+	for _, p := range l.producers.sorted() {
+		list = append(list, Producer{ID: p.id, Epoch: p.epoch, LastSequence: p.lastSequence(), LastTimestamp: p.timestamp,
+			CoordinatorEpoch: p.coordinatorEpoch, TxnStartOffset: p.txnStart})
+	}
+	return list
+}
+
+// FirstUnstableOffset returns the first offset of the oldest transaction that is
+// open or whose end is not below the high watermark; ok is false without one. The
+// last stable offset is that, or else the high watermark.
+func (l *Log) FirstUnstableOffset(highWatermark int64) (offset int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.producers.firstUnstable(highWatermark)
+}
