@@ -1,0 +1,99 @@
+// Package handler answers requests: one file per API, each headed by its versions
+// and the KIPs it implements; table.go says which are served.
+//
+// A handler runs on the goroutine that reads the connection and must not block: what
+// has to wait keeps the Responder and answers later. It sees the cluster through
+// the immutable metadata.Image and acts through the interfaces of Dependencies,
+// which package broker fills in.
+package handler
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/wire"
+)
+
+// Dependencies are what the handlers need of the broker. All functions are safe
+// for concurrent use.
+type Dependencies struct {
+	NodeID     int32
+	Image      func() *metadata.Image // as applied on this node
+	Controller Controller
+	Partitions Partitions
+	// LogDirs describes the directories that hold the logs.
+	LogDirs func() []LogDir
+	Now     func() time.Time
+	Logger  zerolog.Logger
+	Config  Config
+}
+
+// Config are the settings that handlers follow, by Kafka's broker configurations.
+type Config struct {
+	AutoCreateTopics  bool  // auto.create.topics.enable
+	DeleteTopics      bool  // delete.topic.enable
+	OffsetsPartitions int32 // offsets.topic.num.partitions
+	FetchMaxBytes     int32 // fetch.max.bytes
+	FetchSessions     int   // max.incremental.fetch.session.cache.slots
+	// TopicDefaults are the topic configurations set for the whole broker, by the
+	// topic configuration's name.
+	TopicDefaults map[string]string
+	// Broker lists the broker's settings as DescribeConfigs shows them, by name.
+	Broker []BrokerSetting
+}
+
+// BrokerSetting is one setting of the broker.
+type BrokerSetting struct {
+	Name, Value, Default, Doc string
+	Type                      metadata.ConfigType
+}
+
+// Handler answers requests. Safe for concurrent use.
+type Handler struct {
+	Dependencies
+	table       *wire.Table
+	serve       []serveFunc // by API key
+	sessions    *fetchSessions
+	workers     workers
+	creating    creating
+	producerIDs producerIDs
+	cached      atomic.Pointer[cachedMetadata]
+}
+
+// New returns a handler.
+func New(d Dependencies) *Handler {
+	h := &Handler{Dependencies: d, workers: workers{limit: 4},
+		sessions: newFetchSessions(d.Config.FetchSessions, maxFetchSessionPartitions)}
+	rows := make([]wire.API, len(apis))
+	for i, a := range apis {
+		rows[i] = wire.API{Key: a.key, Min: a.min, Max: a.max}
+		if a.key == wire.ProduceKey {
+			rows[i].Advertised = new(int16) // KIP-896; see apis
+		}
+		for len(h.serve) <= int(a.key) {
+			h.serve = append(h.serve, nil)
+		}
+		h.serve[a.key] = a.serve
+	}
+	table, err := wire.NewTable(rows)
+	if err != nil {
+		panic(fmt.Sprintf("handler: table of APIs: %v", err)) // a mistake of apis, seen by every test
+	}
+	h.table = table
+	return h
+}
+
+// Table returns the APIs that are served, for the server to decode by.
+func (h *Handler) Table() *wire.Table { return h.table }
+
+// Handle answers a request that was decoded by Table. ctx ends with the
+// connection. respond is called exactly once, perhaps later and on another
+// goroutine.
+func (h *Handler) Handle(ctx context.Context, request *wire.Request, respond wire.Responder) {
+	h.serve[request.Key](h, ctx, request, respond)
+}

@@ -1,0 +1,41 @@
+package handler
+
+import (
+	"context"
+
+	"github.com/leatlog/leat/broker/internal/wire"
+)
+
+// serveFunc answers one request. It does not block.
+type serveFunc func(*Handler, context.Context, *wire.Request, wire.Responder)
+
+// api is one API at the versions that are served.
+type api struct {
+	key      int16
+	min, max int16
+	serve    serveFunc
+}
+
+// apis are the APIs that are served, and the only ones that clients are told of.
+// The lowest versions are Kafka 4's (KIP-896), the highest those of Kafka 4.1.
+// Produce is told from version 0 on, since clients built on librdkafka before 2.0
+// silently send uncompressed otherwise; a request below 3 closes the connection.
+var apis = []api{
+	{0, 3, 13, produce},
+	{1, 4, 18, fetch},
+	{2, 1, 11, listOffsets},
+	{3, 0, 13, topicMetadata},
+	{18, 0, 4, apiVersions},
+	{19, 2, 7, createTopics},
+	{20, 1, 6, deleteTopics},
+	{21, 0, 2, deleteRecords},
+	{22, 0, 5, initProducerID},
+	{23, 2, 4, offsetForLeaderEpoch},
+	{32, 1, 4, describeConfigs},
+	{33, 0, 2, alterConfigs},
+	{35, 1, 4, describeLogDirs},
+	{37, 0, 3, createPartitions},
+	{44, 0, 1, incrementalAlterConfigs},
+	{60, 0, 2, describeCluster},
+	{75, 0, 0, describeTopicPartitions},
+}
