@@ -214,7 +214,10 @@ func (d *Directory) Log(id LogID, cfg Config) (*Log, error) {
 var ErrStaleLog = errors.New("storage: log of a deleted topic of the same name")
 
 func (d *Directory) create(dir string, id [16]byte) error {
-	if err := makeDir(d.env.FS, dir); err != nil {
+	if err := d.env.FS.MkdirAll(dir); err != nil {
+		return err
+	}
+	if err := d.env.FS.SyncDir(d.root); err != nil {
 		return err
 	}
 	return d.writeTopicID(dir, id)

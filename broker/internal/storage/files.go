@@ -239,18 +239,19 @@ func readFull(f io.ReaderAt, dst []byte, position int64) error {
 	return err
 }
 
-// makeDir makes a directory and its missing parents, durably.
+// makeDir makes a directory and its missing parents, durably. Whoever made the
+// parents may not have synced them, so that all names on the way are.
 func makeDir(fsys vfs.FS, dir string) error {
-	parent := path.Dir(dir)
-	if parent != dir {
-		if _, err := fsys.Stat(parent); errors.Is(err, fs.ErrNotExist) {
-			if err := makeDir(fsys, parent); err != nil {
-				return err
-			}
-		}
-	}
 	if err := fsys.MkdirAll(dir); err != nil {
 		return err
 	}
-	return fsys.SyncDir(parent)
+	if err := fsys.SyncDir(path.Dir(dir)); err != nil {
+		return err
+	}
+	for parent := path.Dir(dir); parent != path.Dir(parent); parent = path.Dir(parent) {
+		if fsys.SyncDir(path.Dir(parent)) != nil {
+			return nil // not ours to open
+		}
+	}
+	return nil
 }
