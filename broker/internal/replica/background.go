@@ -1,0 +1,74 @@
+package replica
+
+import "time"
+
+// every runs step again and again, interval after the last one ended, on its own
+// goroutine each time: it does I/O, which the deadlines must not wait for. A
+// negative interval means never.
+func (m *Manager) every(d *Deadline, interval time.Duration, step func()) {
+	if interval < 0 {
+		return
+	}
+	m.deadlines.Set(d, m.clock.Now().Add(interval), func() {
+		if !m.begin() {
+			return
+		}
+		go func() {
+			defer m.running.Done()
+			step()
+			m.every(d, interval, step)
+		}()
+	})
+}
+
+// begin counts a background step, unless the manager is closed.
+func (m *Manager) begin() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopping {
+		return false
+	}
+	m.running.Add(1)
+	return true
+}
+
+// Retain removes the segments that the topics' retention gives up. It runs by
+// itself every Config.RetentionInterval.
+func (m *Manager) Retain() {
+	now := m.clock.Now()
+	m.Each(func(r *Replica) {
+		if r.log == nil || r.Failure() != nil {
+			return
+		}
+		removed, err := r.log.ApplyRetention(now, r.HighWatermark())
+		if err != nil {
+			m.logger.Error().Err(err).Str("topic", r.name).Int32("partition", r.partition).Msg("retention failed")
+		} else if removed > 0 {
+			m.logger.Debug().Str("topic", r.name).Int32("partition", r.partition).Int("segments", removed).
+				Int64("log_start", r.log.StartOffset()).Msg("retention removed segments")
+		}
+	})
+}
+
+// flush asks for a sync of every log that has something to sync.
+func (m *Manager) flush() {
+	m.Each(func(r *Replica) {
+		if r.log != nil && r.Failure() == nil && r.log.SyncedOffset() < r.log.EndOffset() {
+			m.committer.Request(r.log, r.onSynced)
+		}
+	})
+}
+
+// diskFull tells of a full disk, at most every ten seconds.
+func (m *Manager) diskFull(err error) {
+	now := m.clock.Now()
+	m.mu.Lock()
+	say := now.Sub(m.fullSaid) > 10*time.Second
+	if say {
+		m.fullSaid = now
+	}
+	m.mu.Unlock()
+	if say {
+		m.logger.Error().Err(err).Msg("the disk is full: appends are refused until there is space")
+	}
+}

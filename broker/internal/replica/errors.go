@@ -1,0 +1,51 @@
+package replica
+
+import (
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/record"
+	"github.com/leatlog/leat/broker/internal/storage"
+	"github.com/leatlog/leat/broker/internal/vfs"
+)
+
+// refusals are the failures of an append that are the producer's fault and leave
+// the log as it was.
+var refusals = []struct {
+	is     error
+	answer *kerr.Error
+}{
+	{storage.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
+	{storage.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
+	{storage.ErrRecordTooLarge, kerr.MessageTooLarge},
+	{storage.ErrInvalidTimestamp, kerr.InvalidTimestamp},
+	{storage.ErrInvalidTxnState, kerr.InvalidTxnState},
+	{storage.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
+	{storage.ErrInvalidBatch, kerr.InvalidRecord},
+	{record.ErrMagic, kerr.InvalidRecord},
+	{record.ErrCodec, kerr.UnsupportedCompressionType},
+	{record.ErrCRC, kerr.CorruptMessage},
+	{record.ErrTruncated, kerr.CorruptMessage},
+	{record.ErrCorrupt, kerr.CorruptMessage},
+}
+
+// appendError names the failure of an append to the client. A full disk leaves
+// the log as it was; any other failure of the disk fences the replica.
+func (r *Replica) appendError(err error) *kerr.Error {
+	if errors.Is(err, storage.ErrFenced) || errors.Is(err, storage.ErrDamaged) || errors.Is(err, storage.ErrClosed) {
+		r.damaged(err) // it may wrap a cause that looks like a refusal
+		return kerr.KafkaStorageError
+	}
+	for _, refusal := range refusals {
+		if errors.Is(err, refusal.is) {
+			return refusal.answer
+		}
+	}
+	if errors.Is(err, vfs.ErrNoSpace) {
+		r.manager.diskFull(err)
+		return kerr.KafkaStorageError
+	}
+	r.damaged(err)
+	return kerr.KafkaStorageError
+}

@@ -1,0 +1,344 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/storage"
+)
+
+// FlushMode says what "durable" means to the high watermark and to acks=all.
+type FlushMode int8
+
+// The flush modes.
+const (
+	// FlushSync: synced by group commit. The default.
+	FlushSync FlushMode = iota
+	// FlushInterval: written; everything is synced every Config.FlushInterval. A crash
+	// of the machine may lose what was acknowledged since.
+	FlushInterval
+	// FlushOS: written; the operating system decides when to sync.
+	FlushOS
+)
+
+// Config configures a Manager.
+type Config struct {
+	NodeID int32
+	// Directory holds the logs. The caller closes it after the manager.
+	Directory *storage.Directory
+	Clock     Clock
+	Logger    zerolog.Logger
+	Flush     FlushMode
+	// FlushInterval is the time between two syncs with Flush=FlushInterval. Default 1 s.
+	FlushInterval time.Duration
+	// RetentionInterval is the time between two retention steps. Default 5 minutes, as
+	// Kafka's log.retention.check.interval.ms; negative for never.
+	RetentionInterval time.Duration
+	// TopicDefaults are the topic configurations set for this broker, by the topic
+	// configuration's name.
+	TopicDefaults map[string]string
+	// ProducerExpiration is producer.id.expiration.ms. Default one day.
+	ProducerExpiration time.Duration
+	// OnRole, when set, is told of every replica whose role or leader epoch changed,
+	// Offline included, in the order of the changes and after they took effect. It
+	// must not block and must not call Apply or Close.
+	OnRole func(r *Replica, role Role, epoch int32)
+}
+
+// key names a replica.
+type key struct {
+	topic     metadata.UUID
+	partition int32
+}
+
+// Manager keeps the replicas of a broker: it opens, creates and deletes their
+// logs as metadata says. Safe for concurrent use.
+type Manager struct {
+	cfg       Config
+	clock     Clock
+	logger    zerolog.Logger
+	committer *storage.Committer
+	deadlines *Deadlines
+
+	applyMu   sync.Mutex // one change at a time
+	started   bool
+	offset    int64 // of the image that was applied last
+	closed    bool
+	retention Deadline
+	flushing  Deadline
+	running   sync.WaitGroup // background steps
+
+	mu       sync.RWMutex
+	replicas map[key]*Replica
+	stopping bool
+	fullSaid time.Time // when a full disk was last logged
+}
+
+// NewManager returns a manager without replicas; Start gives it some.
+func NewManager(cfg Config) (*Manager, error) {
+	if cfg.Directory == nil {
+		return nil, errors.New("replica: Config.Directory is required")
+	}
+	if cfg.FlushInterval == 0 {
+		cfg.FlushInterval = time.Second
+	}
+	if cfg.RetentionInterval == 0 {
+		cfg.RetentionInterval = 5 * time.Minute
+	}
+	if cfg.FlushInterval < 0 {
+		return nil, fmt.Errorf("replica: flush interval %v: must be positive", cfg.FlushInterval)
+	}
+	cfg.Clock.fill()
+	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, committer: storage.NewCommitter(cfg.Directory),
+		deadlines: NewDeadlines(cfg.Clock), offset: -1, replicas: map[key]*Replica{}}
+	cfg.Directory.OnFence(func(cause error) {
+		// Told while a log may be locked, and a sink may append: not on this goroutine.
+		go m.Each(func(r *Replica) { r.damaged(cause) })
+	})
+	return m, nil
+}
+
+// Deadlines is the manager's set of deadlines, for others' waiters too.
+func (m *Manager) Deadlines() *Deadlines { return m.deadlines }
+
+// Replica returns the replica of a partition. It fails with
+// UNKNOWN_TOPIC_OR_PARTITION when this broker has none.
+func (m *Manager) Replica(topic metadata.UUID, partition int32) (*Replica, *kerr.Error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if r, ok := m.replicas[key{topic, partition}]; ok {
+		return r, nil
+	}
+	return nil, kerr.UnknownTopicOrPartition
+}
+
+// Each calls f for every replica, ordered by topic and partition.
+func (m *Manager) Each(f func(*Replica)) {
+	m.mu.RLock()
+	list := make([]*Replica, 0, len(m.replicas))
+	for _, r := range m.replicas {
+		list = append(list, r)
+	}
+	m.mu.RUnlock()
+	slices.SortFunc(list, func(a, b *Replica) int {
+		if a.name != b.name {
+			if a.name < b.name {
+				return -1
+			}
+			return 1
+		}
+		return int(a.partition) - int(b.partition)
+	})
+	for _, r := range list {
+		f(r)
+	}
+}
+
+// Start opens the replicas of an image that has caught up with the quorum, which
+// matters: an older image would take the logs of topics made since for strays.
+// Logs that no topic claims are named in the log and left alone.
+func (m *Manager) Start(image *metadata.Image) error {
+	m.applyMu.Lock()
+	defer m.applyMu.Unlock()
+	if m.started || m.closed {
+		return errors.New("replica: the manager was started or closed before")
+	}
+	m.started = true
+	m.apply(image, metadata.Diff(metadata.Empty(), image))
+	if err := m.reportStrays(image); err != nil {
+		return err
+	}
+	m.every(&m.retention, m.cfg.RetentionInterval, m.Retain)
+	if m.cfg.Flush == FlushInterval {
+		m.every(&m.flushing, m.cfg.FlushInterval, m.flush)
+	}
+	return nil
+}
+
+// Apply follows metadata from one image to the next. Images that Start or an
+// earlier Apply has seen are ignored.
+func (m *Manager) Apply(image *metadata.Image, delta *metadata.Delta) {
+	m.applyMu.Lock()
+	defer m.applyMu.Unlock()
+	if m.started && !m.closed && image.Offset() > m.offset {
+		m.apply(image, delta)
+	}
+}
+
+func (m *Manager) apply(image *metadata.Image, delta *metadata.Delta) {
+	m.offset = image.Offset()
+	for _, t := range delta.TopicsRemoved {
+		for i := range t.Partitions {
+			m.remove(t, t.Partitions[i].ID)
+		}
+	}
+	for _, t := range delta.TopicConfigs {
+		m.configure(t)
+	}
+	for i := range delta.PartitionsChanged {
+		d := &delta.PartitionsChanged[i]
+		if _, still := image.TopicByID(d.Topic.ID); !still {
+			continue
+		}
+		if slices.Contains(d.New.Replicas, m.cfg.NodeID) {
+			m.become(d.Topic, d.New)
+		} else if d.Old != nil && slices.Contains(d.Old.Replicas, m.cfg.NodeID) {
+			m.remove(d.Topic, d.New.ID)
+		}
+	}
+}
+
+// become takes over a partition's state, opening its log first if need be.
+func (m *Manager) become(t *metadata.Topic, p *metadata.Partition) {
+	r, _ := m.Replica(t.ID, p.ID)
+	if r == nil {
+		r = m.open(t, p.ID)
+	}
+	before, epoch := r.Role(), r.leaderEpoch()
+	r.become(p)
+	m.tell(r, before, epoch)
+	if before == Offline { // visible only when it knows its role
+		m.mu.Lock()
+		m.replicas[key{t.ID, p.ID}] = r
+		m.mu.Unlock()
+	}
+}
+
+func (m *Manager) tell(r *Replica, before Role, epoch int32) {
+	if role, now := r.Role(), r.leaderEpoch(); m.cfg.OnRole != nil && (role != before || now != epoch) {
+		m.cfg.OnRole(r, role, now)
+	}
+}
+
+// open opens or creates a log. A failure makes a replica that is offline.
+func (m *Manager) open(t *metadata.Topic, partition int32) *Replica {
+	r := &Replica{manager: m, topic: t.ID, name: t.Name, partition: partition}
+	r.onSynced = r.synced
+	cfg, minISR := m.config(t)
+	id := storage.LogID{Topic: t.Name, Partition: partition, TopicID: t.ID}
+	log, err := m.cfg.Directory.Log(id, cfg)
+	if errors.Is(err, storage.ErrStaleLog) {
+		m.logger.Warn().Err(err).Msg("removing the log of a deleted topic of the same name")
+		if err = m.cfg.Directory.Delete(t.Name, partition); err == nil {
+			log, err = m.cfg.Directory.Log(id, cfg)
+		}
+	}
+	if err != nil {
+		r.core = NewPartition(m.cfg.NodeID, 0)
+		r.damaged(err)
+		return r
+	}
+	r.log = log
+	r.core = NewPartition(m.cfg.NodeID, log.EndOffset())
+	r.core.SetMinISR(minISR)
+	if err := log.Damaged(); err != nil {
+		r.damaged(err)
+	}
+	return r
+}
+
+// config resolves a topic's configuration.
+func (m *Manager) config(t *metadata.Topic) (storage.Config, int) {
+	c, err := metadata.ParseTopicConfig(m.cfg.TopicDefaults, t.Config)
+	if err != nil {
+		// The controller validates what it commits, so this is an entry of a newer version.
+		m.logger.Error().Err(err).Str("topic", t.Name).Msg("the topic's configuration cannot be read; the broker's defaults apply")
+		if c, err = metadata.ParseTopicConfig(m.cfg.TopicDefaults); err != nil {
+			c, _ = metadata.ParseTopicConfig()
+		}
+	}
+	out := storage.DefaultConfig()
+	out.SegmentBytes, out.SegmentAge = int64(c.SegmentBytes), metadata.Duration(c.SegmentMs)
+	out.SegmentIndexBytes, out.IndexInterval = int(c.SegmentIndexBytes), int(c.IndexIntervalBytes)
+	out.RetentionBytes, out.RetentionAge = c.RetentionBytes, metadata.Duration(c.RetentionMs)
+	out.MaxBatchBytes, out.Compact, out.Delete = int(c.MaxMessageBytes), c.Compact, c.Delete
+	out.LogAppendTime = c.LogAppendTime
+	out.TimestampBeforeMax, out.TimestampAfterMax = metadata.Duration(c.TimestampBeforeMaxMs), metadata.Duration(c.TimestampAfterMaxMs)
+	if m.cfg.ProducerExpiration > 0 {
+		out.ProducerExpiration = m.cfg.ProducerExpiration
+	}
+	return out, int(c.MinInSyncReplicas)
+}
+
+// configure applies a changed configuration to a topic's replicas.
+func (m *Manager) configure(t *metadata.Topic) {
+	cfg, minISR := m.config(t)
+	for i := range t.Partitions {
+		r, _ := m.Replica(t.ID, t.Partitions[i].ID)
+		if r == nil || r.log == nil {
+			continue
+		}
+		if err := r.log.SetConfig(cfg); err != nil {
+			m.logger.Error().Err(err).Str("topic", t.Name).Msg("the topic's configuration cannot be applied; the old one stays")
+			return
+		}
+		r.step(func(p *Partition, _ *Effects) { p.SetMinISR(minISR) })
+	}
+}
+
+// remove ends a replica and deletes its log.
+func (m *Manager) remove(t *metadata.Topic, partition int32) {
+	k := key{t.ID, partition}
+	m.mu.Lock()
+	r := m.replicas[k]
+	delete(m.replicas, k)
+	m.mu.Unlock()
+	if r == nil {
+		return
+	}
+	before, epoch := r.Role(), r.leaderEpoch()
+	r.end(kerr.UnknownTopicOrPartition)
+	m.tell(r, before, epoch)
+	if err := m.cfg.Directory.Delete(t.Name, partition); err != nil {
+		m.logger.Error().Err(err).Str("topic", t.Name).Int32("partition", partition).Msg("the log of a deleted partition cannot be removed")
+	}
+}
+
+// reportStrays names logs that no topic of the image claims. They are not
+// deleted: if it is the metadata that was lost, they are all that is left.
+func (m *Manager) reportStrays(image *metadata.Image) error {
+	logs, err := m.cfg.Directory.List()
+	if err != nil {
+		return err
+	}
+	for _, id := range logs {
+		t, ok := image.Topic(id.Topic)
+		if id.Topic == metadata.ClusterTopic || ok && int(id.Partition) < len(t.Partitions) && metadata.UUID(id.TopicID) == t.ID {
+			continue
+		}
+		m.logger.Warn().Str("topic", id.Topic).Int32("partition", id.Partition).Str("topic_id", metadata.UUID(id.TopicID).String()).
+			Msg("a log on disk belongs to no topic; it is left alone, remove its directory if the topic was deleted")
+	}
+	return nil
+}
+
+// Close takes all replicas out of service, failing what is parked with
+// NOT_LEADER_OR_FOLLOWER, and stops the group commit after it has served what was
+// requested. The logs stay open for Directory.Close, which closes them cleanly.
+func (m *Manager) Close() error {
+	m.applyMu.Lock()
+	defer m.applyMu.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	m.mu.Lock()
+	m.stopping = true
+	m.mu.Unlock()
+	m.deadlines.Close()
+	m.running.Wait()
+	m.Each(func(r *Replica) {
+		before, epoch := r.Role(), r.leaderEpoch()
+		r.end(kerr.NotLeaderForPartition)
+		m.tell(r, before, epoch)
+	})
+	m.committer.Close()
+	return nil
+}

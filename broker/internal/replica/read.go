@@ -1,0 +1,196 @@
+package replica
+
+import (
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/record"
+	"github.com/leatlog/leat/broker/internal/storage"
+)
+
+// ReadRequest says what to read.
+type ReadRequest struct {
+	Offset   int64
+	MaxBytes int32
+	// AtLeastOne has the first batch returned even when it is larger than MaxBytes.
+	AtLeastOne bool
+	// CurrentLeaderEpoch is what the reader takes for the leader epoch (KIP-320), -1 unknown.
+	CurrentLeaderEpoch int32
+	// LastFetchedEpoch is the epoch of the record before Offset, -1 unknown. When the
+	// log has another there, the result diverges.
+	LastFetchedEpoch int32
+	// Committed reads up to the last stable offset instead of the high watermark.
+	Committed bool
+}
+
+// ReadResult is what was read. With an Err only LeaderEpoch and Position are set.
+type ReadResult struct {
+	Err              *kerr.Error
+	Slice            storage.Slice // Size 0: nothing to read
+	HighWatermark    int64
+	LastStableOffset int64
+	LogStart         int64
+	LeaderEpoch      int32
+	// Position is the point in the partition's growth at which Read looked, for Wait.
+	Position int64
+	// DivergingEpoch is -1 when the reader's log and this one agree.
+	DivergingEpoch int32
+	DivergingEnd   int64
+}
+
+// look is the core at one moment.
+type look struct {
+	err          *kerr.Error
+	high, stable int64
+	position     int64
+	epoch        int32
+}
+
+func (r *Replica) look(currentLeaderEpoch int32) look {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return look{err: r.core.CheckLeader(currentLeaderEpoch), high: r.core.HighWatermark(), stable: r.core.LastStableOffset(),
+		position: r.core.Position(), epoch: r.core.LeaderEpoch()}
+}
+
+// Read reads whole batches as a range of a log file. The caller releases the slice.
+func (r *Replica) Read(q ReadRequest) ReadResult {
+	now := r.look(q.CurrentLeaderEpoch)
+	result := ReadResult{Err: now.err, HighWatermark: now.high, LastStableOffset: now.stable, LeaderEpoch: now.epoch,
+		Position: now.position, DivergingEpoch: -1}
+	if result.Err != nil {
+		return result
+	}
+	result.LogStart = r.log.StartOffset()
+	if q.Offset < result.LogStart || q.Offset > r.log.EndOffset() {
+		result.Err = kerr.OffsetOutOfRange
+		return result
+	}
+	if q.LastFetchedEpoch >= 0 {
+		epoch, end := r.log.EndOffsetForEpoch(q.LastFetchedEpoch)
+		if epoch < 0 || end < 0 {
+			result.Err = kerr.OffsetOutOfRange
+			return result
+		}
+		if epoch < q.LastFetchedEpoch || end < q.Offset {
+			result.DivergingEpoch, result.DivergingEnd = epoch, end
+			return result
+		}
+	}
+	limit := now.high
+	if q.Committed {
+		limit = now.stable
+	}
+	if q.Offset >= limit {
+		return result
+	}
+	slice, err := r.log.Slice(q.Offset, limit, int(q.MaxBytes), q.AtLeastOne)
+	if err != nil {
+		result.Err = r.readError(err)
+		return result
+	}
+	result.Slice = slice
+	return result
+}
+
+// The special timestamps of ListOffsets.
+const (
+	latestTimestamp        = -1
+	earliestTimestamp      = -2
+	maxTimestamp           = -3 // KIP-734
+	earliestLocalTimestamp = -4 // KIP-405: the same as earliest without tiered storage
+	latestTieredTimestamp  = -5 // KIP-1005: none without tiered storage
+)
+
+// Listed is an answer of ListOffset; -1 is unknown.
+type Listed struct {
+	Offset      int64
+	Timestamp   int64 // ms
+	LeaderEpoch int32
+}
+
+// ListOffset finds an offset by time, or by a special timestamp.
+func (r *Replica) ListOffset(timestamp int64, committed bool, currentLeaderEpoch int32) (Listed, *kerr.Error) {
+	none := Listed{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
+	now := r.look(currentLeaderEpoch)
+	if now.err != nil {
+		return none, now.err
+	}
+	limit := now.high
+	if committed {
+		limit = now.stable
+	}
+	switch timestamp {
+	case latestTimestamp:
+		return Listed{Offset: limit, Timestamp: -1, LeaderEpoch: now.epoch}, nil
+	case earliestTimestamp, earliestLocalTimestamp:
+		start := r.log.StartOffset()
+		return Listed{Offset: start, Timestamp: -1, LeaderEpoch: r.log.EpochAt(start)}, nil
+	case maxTimestamp:
+		offset, at, epoch := r.log.MaxTimestamp()
+		if offset < 0 || offset >= limit {
+			return none, nil
+		}
+		return Listed{Offset: offset, Timestamp: at, LeaderEpoch: epoch}, nil
+	}
+	if timestamp < 0 {
+		return none, nil
+	}
+	offset, at, epoch, err := r.log.OffsetForTimestamp(timestamp)
+	switch {
+	case err != nil:
+		return none, r.readError(err)
+	case offset < 0 || offset >= limit:
+		return none, nil
+	}
+	return Listed{Offset: offset, Timestamp: at, LeaderEpoch: epoch}, nil
+}
+
+// EpochEnd returns the largest epoch that is not larger than epoch and its end
+// offset; -1, -1 when the epoch is not known (KIP-101, KIP-279).
+func (r *Replica) EpochEnd(currentLeaderEpoch, epoch int32) (found int32, end int64, err *kerr.Error) {
+	if now := r.look(currentLeaderEpoch); now.err != nil {
+		return -1, -1, now.err
+	}
+	found, end = r.log.EndOffsetForEpoch(epoch)
+	return found, end, nil
+}
+
+// DeleteBefore removes all records below offset, -1 meaning the high watermark,
+// and returns the new log start.
+func (r *Replica) DeleteBefore(offset int64) (logStart int64, err *kerr.Error) {
+	now := r.look(-1)
+	if now.err != nil {
+		return -1, now.err
+	}
+	if offset == -1 {
+		offset = now.high
+	}
+	if offset < 0 || offset > now.high {
+		return -1, kerr.OffsetOutOfRange
+	}
+	if offset > r.log.StartOffset() {
+		if failure := r.log.AdvanceStart(offset); failure != nil {
+			return -1, r.readError(failure)
+		}
+	}
+	return r.log.StartOffset(), nil
+}
+
+// readError names the failure of a read to the client. Only damage fences the
+// replica: what a client wrote into its batches, or a read that failed once, does
+// not.
+func (r *Replica) readError(err error) *kerr.Error {
+	switch {
+	case errors.Is(err, storage.ErrOffsetOutOfRange):
+		return kerr.OffsetOutOfRange
+	case errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrFenced):
+		r.damaged(err)
+	case errors.Is(err, record.ErrCorrupt), errors.Is(err, record.ErrTruncated), errors.Is(err, record.ErrTooLarge), errors.Is(err, record.ErrCodec):
+		return kerr.CorruptMessage
+	default:
+		r.manager.logger.Error().Err(err).Str("topic", r.name).Int32("partition", r.partition).Msg("a read failed")
+	}
+	return kerr.KafkaStorageError
+}

@@ -1,0 +1,278 @@
+package replica
+
+import (
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/storage"
+)
+
+// Replica is this broker's copy of one partition: the shell around the core and
+// a log. Safe for concurrent use.
+type Replica struct {
+	manager   *Manager
+	topic     metadata.UUID
+	name      string
+	partition int32
+	log       *storage.Log // nil when it could not be opened
+	onSynced  func(synced int64, err error)
+
+	appendMu sync.Mutex
+
+	mu       sync.Mutex
+	core     *Partition
+	failure  error
+	syncing  bool // the committer has been asked
+	deadline Deadline
+	expires  time.Time // what deadline is set to, zero when it is not
+}
+
+func (r *Replica) logStart() int64 {
+	if r.log == nil {
+		return -1
+	}
+	return r.log.StartOffset()
+}
+
+// effectsPool holds Effects that are not in use.
+var effectsPool = sync.Pool{New: func() any { return new(Effects) }}
+
+// TopicID, Topic and Index name the partition.
+func (r *Replica) TopicID() metadata.UUID { return r.topic }
+func (r *Replica) Topic() string          { return r.name }
+func (r *Replica) Index() int32           { return r.partition }
+
+// Log is the replica's log, nil when it could not be opened. Appends must go
+// through the replica.
+func (r *Replica) Log() *storage.Log { return r.log }
+
+// Leader returns who leads the partition, -1 when nobody does, and the leader epoch.
+func (r *Replica) Leader() (id, epoch int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.core.Leader(), r.core.LeaderEpoch()
+}
+
+func (r *Replica) leaderEpoch() int32 {
+	_, epoch := r.Leader()
+	return epoch
+}
+
+// Role returns what this broker is to the partition.
+func (r *Replica) Role() Role {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.core.Role()
+}
+
+// HighWatermark is the exclusive end of what is durable on all in-sync replicas.
+func (r *Replica) HighWatermark() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.core.HighWatermark()
+}
+
+// step runs a step of the core and carries out its effects.
+func (r *Replica) step(f func(*Partition, *Effects)) {
+	fx := effectsPool.Get().(*Effects)
+	r.mu.Lock()
+	f(r.core, fx)
+	r.mu.Unlock()
+	r.carryOut(fx)
+}
+
+// carryOut tells sinks and waiters and takes fx back. No lock may be held.
+func (r *Replica) carryOut(fx *Effects) {
+	start := int64(-1)
+	if len(fx.Answered) > 0 {
+		start = r.logStart()
+	}
+	for i := range fx.Answered {
+		a := &fx.Answered[i]
+		if a.Err != nil {
+			a.Sink.Appended(a.Tag, a.Err, -1, -1, start)
+		} else {
+			a.Sink.Appended(a.Tag, nil, a.BaseOffset, a.LogAppendTime, start)
+		}
+	}
+	for i := range fx.Woken {
+		if w := &fx.Woken[i]; w.Bytes < 0 {
+			w.Waiter.Interrupted()
+		} else {
+			w.Waiter.Readable(w.Bytes)
+		}
+	}
+	fx.Reset()
+	effectsPool.Put(fx)
+}
+
+// Append appends one record batch as the leader. storage verifies its CRC and
+// sets offset and leader epoch in place. sink is told how it ended, exactly once:
+// with acks 0 and 1 when written, with acks -1 when all in-sync replicas have it on
+// disk, or at the deadline (zero: none) with REQUEST_TIMED_OUT. The batch is not
+// kept. Append blocks on the write, not on the sync.
+func (r *Replica) Append(batch []byte, acks int16, deadline time.Time, tag int, sink AppendSink) {
+	fx := effectsPool.Get().(*Effects)
+	info, refused, failure := r.append(batch, acks, Parked{Sink: sink, Tag: tag, Deadline: deadline}, fx)
+	r.requestSync()
+	if failure != nil {
+		refused = r.appendError(failure)
+	}
+	switch {
+	case refused != nil:
+		sink.Appended(tag, refused, -1, -1, r.logStart())
+	case acks != -1:
+		sink.Appended(tag, nil, info.BaseOffset, info.LogAppendTime, info.LogStartOffset)
+	}
+	r.carryOut(fx)
+}
+
+// append writes the batch and steps the core. With acks -1 and no error, parked
+// is answered by the core; else by the caller.
+func (r *Replica) append(batch []byte, acks int16, parked Parked, fx *Effects) (info storage.AppendInfo, refused *kerr.Error, failure error) {
+	r.appendMu.Lock()
+	defer r.appendMu.Unlock()
+	r.mu.Lock()
+	refused, epoch := r.core.CheckAppend(acks), r.core.LeaderEpoch()
+	r.mu.Unlock()
+	if refused != nil {
+		return info, refused, nil
+	}
+	if info, failure = r.log.Append(batch, epoch); failure != nil {
+		return info, nil, failure
+	}
+	parked.BaseOffset, parked.LogAppendTime = info.BaseOffset, info.LogAppendTime
+	if acks != -1 {
+		parked.Sink, parked.Deadline = nil, time.Time{}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !info.Duplicate:
+		r.core.Appended(info.LastOffset+1, int64(len(batch)), parked, fx)
+	case acks == -1:
+		parked.End = info.LastOffset + 1
+		r.core.Park(parked, fx)
+	}
+	if r.manager.cfg.Flush != FlushSync {
+		r.core.Synced(info.LastOffset+1, fx)
+	}
+	r.expireAt(parked.Deadline)
+	return info, nil, nil
+}
+
+// requestSync asks the committer for a sync if one is needed and none is under
+// way: one request serves all appends until it is answered.
+func (r *Replica) requestSync() {
+	r.mu.Lock()
+	request := !r.syncing && r.core.end > r.core.synced && r.core.fault == nil
+	r.syncing = r.syncing || request
+	r.mu.Unlock()
+	if request {
+		r.manager.committer.Request(r.log, r.onSynced)
+	}
+}
+
+// synced is the committer's answer.
+func (r *Replica) synced(synced int64, err error) {
+	if err != nil {
+		r.damaged(err)
+		return
+	}
+	r.step(func(p *Partition, fx *Effects) {
+		r.syncing = false
+		p.Synced(synced, fx)
+	})
+	r.requestSync()
+}
+
+// expireAt sets the replica's deadline if at is earlier. The caller holds mu.
+func (r *Replica) expireAt(at time.Time) {
+	if at.IsZero() || !r.expires.IsZero() && !at.Before(r.expires) {
+		return
+	}
+	r.expires = at
+	r.manager.deadlines.Set(&r.deadline, at, r.expire)
+}
+
+// expire answers what is overdue. Most times nothing is: what was parked when
+// the deadline was set has long been answered.
+func (r *Replica) expire() {
+	now := r.manager.clock.Now()
+	r.step(func(p *Partition, fx *Effects) {
+		p.Expire(now, fx)
+		r.expires = time.Time{}
+		r.expireAt(p.NextDeadline())
+	})
+}
+
+// damaged fences this partition, and only this one, because its log failed.
+func (r *Replica) damaged(err error) {
+	r.step(func(p *Partition, fx *Effects) {
+		if p.fault != nil {
+			return
+		}
+		r.failure = err
+		r.manager.logger.Error().Err(err).Str("topic", r.name).Int32("partition", r.partition).
+			Msg("the log is damaged or its disk failed: the replica is offline until the broker is restarted")
+		p.Fault(kerr.KafkaStorageError, fx)
+	})
+}
+
+// Failure returns why the replica is offline because of its log or disk, nil
+// when it is not.
+func (r *Replica) Failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failure
+}
+
+// become takes over what metadata says. It waits for a running append, so that
+// none is written under an epoch that has ended.
+func (r *Replica) become(meta *metadata.Partition) {
+	fx := effectsPool.Get().(*Effects)
+	r.appendMu.Lock()
+	r.mu.Lock()
+	before := r.core.LeaderEpoch()
+	r.core.Become(meta, fx)
+	role, epoch := r.core.Role(), r.core.LeaderEpoch()
+	r.mu.Unlock()
+	if role == Leader && epoch != before {
+		r.log.AssignEpoch(epoch)
+	}
+	r.appendMu.Unlock()
+	r.carryOut(fx)
+}
+
+// end takes the replica out of service with the error that clients get from now
+// on. The log is left to the caller.
+func (r *Replica) end(err *kerr.Error) {
+	fx := effectsPool.Get().(*Effects)
+	r.appendMu.Lock()
+	r.mu.Lock()
+	r.core.Fault(err, fx)
+	r.mu.Unlock()
+	r.appendMu.Unlock()
+	r.manager.deadlines.Cancel(&r.deadline)
+	r.carryOut(fx)
+}
+
+// Wait registers w for what becomes readable after a position that Read
+// returned, in that leader epoch. It may call w before it returns.
+func (r *Replica) Wait(w Waiter, position int64, leaderEpoch int32) (token uint64) {
+	r.step(func(p *Partition, fx *Effects) { token = p.Wait(w, position, leaderEpoch, fx) })
+	return token
+}
+
+// Unwait ends a registration; one that is over or 0 is fine.
+func (r *Replica) Unwait(token uint64) {
+	if token == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.core.Unwait(token)
+}
