@@ -1,0 +1,77 @@
+package handler
+
+import (
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/wire"
+)
+
+// clusterTopicID is the id that Kafka gives to the metadata topic.
+var clusterTopicID = metadata.UUID{15: 1}
+
+// resolveTopic finds a topic by the id or the name that a request gives.
+func resolveTopic(image *metadata.Image, byID bool, name string, id [16]byte) (metadata.UUID, string, *kerr.Error) {
+	if byID {
+		if metadata.UUID(id) == clusterTopicID {
+			return clusterTopicID, metadata.ClusterTopic, nil
+		}
+		if t, ok := image.TopicByID(metadata.UUID(id)); ok {
+			return t.ID, t.Name, nil
+		}
+		return metadata.UUID{}, "", kerr.UnknownTopicID
+	}
+	if name == metadata.ClusterTopic {
+		return clusterTopicID, name, nil
+	}
+	if t, ok := image.Topic(name); ok {
+		return t.ID, t.Name, nil
+	}
+	return metadata.UUID{}, "", kerr.UnknownTopicOrPartition
+}
+
+// leaderOf returns the leader and leader epoch that metadata names, -1 and -1
+// when it has no such partition.
+func leaderOf(image *metadata.Image, id metadata.UUID, partition int32) (leader, epoch int32) {
+	t, ok := image.TopicByID(id)
+	if !ok || partition < 0 || int(partition) >= len(t.Partitions) {
+		return -1, -1
+	}
+	return t.Partitions[partition].Leader, t.Partitions[partition].LeaderEpoch
+}
+
+// endpoint is where a broker is reached.
+type endpoint struct {
+	id   int32
+	host string
+	port int32
+	rack *string
+}
+
+// leaderEndpoints returns where the brokers are on the listener that the request
+// came through, each once, unknown ones left out.
+func leaderEndpoints(image *metadata.Image, request *wire.Request, ids []int32) []endpoint {
+	var list []endpoint
+next:
+	for _, id := range ids {
+		for i := range list {
+			if list[i].id == id {
+				continue next
+			}
+		}
+		b, ok := image.Broker(id)
+		if !ok {
+			continue
+		}
+		l, ok := b.Listener(request.Conn.Listener)
+		if !ok {
+			continue
+		}
+		e := endpoint{id: id, host: l.Host, port: l.Port}
+		if b.Rack != "" {
+			e.rack = &b.Rack
+		}
+		list = append(list, e)
+	}
+	return list
+}
