@@ -145,18 +145,20 @@ func (a *App) createInternal(ctx context.Context, wanted []client.NewTopic) erro
 		if try > 100 {
 			return fmt.Errorf("internal topic %q was created but does not show up", missing[0].Name)
 		}
-		if try > 0 { // created, not everywhere known yet
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
 		for _, t := range missing {
-			if err := a.client.CreateTopics(ctx, t); err != nil && !errors.Is(err, client.ErrTopicExists) {
+			err := a.client.CreateTopics(ctx, t)
+			if errors.Is(err, client.ErrTopicExists) { // another member has just made it
+				select {
+				case <-time.After(20 * time.Millisecond):
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				continue
+			}
+			if err != nil {
 				return err
 			}
-			a.log.Debug().Str("topic", t.Name).Int32("partitions", t.Partitions).Msg("created an internal topic")
+			a.log.Info().Str("topic", t.Name).Int32("partitions", t.Partitions).Msg("created an internal topic")
 		}
 	}
 }

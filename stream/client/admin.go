@@ -24,8 +24,9 @@ type NewTopic struct {
 	Config map[string]string
 }
 
-// CreateTopics creates topics. The error joins those of every topic that was
-// not created; a topic that exists gives ErrTopicExists.
+// CreateTopics creates topics and waits until the cluster knows them, with a
+// leader for every partition. The error joins those of every topic that was not
+// created; a topic that exists gives ErrTopicExists.
 func (c *Client) CreateTopics(ctx context.Context, topics ...NewTopic) error {
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.TimeoutMillis = 15_000
@@ -47,12 +48,41 @@ func (c *Client) CreateTopics(ctx context.Context, topics ...NewTopic) error {
 		return fmt.Errorf("client: create topics: %w", c.closedOr(err))
 	}
 	var failed []error
+	var created []string
 	for i := range resp.Topics {
 		if err := messageError(resp.Topics[i].ErrorCode, resp.Topics[i].ErrorMessage); err != nil {
 			failed = append(failed, fmt.Errorf("client: create topic %q: %w", resp.Topics[i].Topic, err))
+		} else {
+			created = append(created, resp.Topics[i].Topic)
 		}
 	}
+	if len(created) > 0 {
+		failed = append(failed, c.awaitTopics(ctx, created))
+	}
 	return errors.Join(failed...)
+}
+
+// awaitTopics waits for topics that were just created: a cluster answers before
+// all of its brokers know them.
+func (c *Client) awaitTopics(ctx context.Context, names []string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.RetryTimeout)
+	defer cancel()
+	for try := 1; ; try++ {
+		topics, err := c.Topics(ctx, names...)
+		if err != nil {
+			return err
+		}
+		waiting := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			t, ok := topics[name]
+			return ok && !slices.ContainsFunc(t.Partitions, func(p PartitionState) bool { return p.Leader < 0 })
+		})
+		if len(waiting) == 0 {
+			return nil
+		}
+		if !c.sleep(ctx, backoff(try)/5) {
+			return fmt.Errorf("client: topic %q was created, but no broker leads it: %w", waiting[0], ctx.Err())
+		}
+	}
 }
 
 // DeleteTopics deletes topics; the error joins those of every topic that was

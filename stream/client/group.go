@@ -27,8 +27,8 @@ type GroupConfig struct {
 	Topics []string
 	// SessionTimeout is how long the group waits for a heartbeat before it drops
 	// the member; RebalanceTimeout, how long it waits for members to join again.
-	// Defaults 10 s and 60 s. Heartbeats go every third of the session timeout, at
-	// most 3 s.
+	// Defaults 10 s and 60 s. Heartbeats, by which members learn of a rebalance, go
+	// every second, or every third of a shorter session timeout.
 	SessionTimeout, RebalanceTimeout time.Duration
 
 	// UserData is asked before every join.
@@ -320,7 +320,7 @@ func (g *Group) lead(ctx context.Context, joined []kmsg.JoinGroupResponseMember)
 
 // heartbeat keeps the membership until the generation ends; it returns why.
 func (g *Group) heartbeat(ctx context.Context) error {
-	ticker := time.NewTicker(min(g.cfg.SessionTimeout/3, 3*time.Second))
+	ticker := time.NewTicker(min(g.cfg.SessionTimeout/3, time.Second))
 	defer ticker.Stop()
 	for {
 		select {

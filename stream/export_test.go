@@ -1,0 +1,23 @@
+package stream
+
+import "errors"
+
+// errKilled ends an App that a test has killed.
+var errKilled = errors.New("killed by the test")
+
+// Kill ends the App as kill -9 would: without a commit, and without a word to
+// the group. cut is called in between and must cut its connections.
+func (a *App) Kill(cut func()) {
+	for _, w := range a.workers {
+		w.interrupt()
+		done := make(chan struct{})
+		w.post(func() {
+			defer close(done)
+			w.stopped = true
+			w.closeTasks(func(*running) bool { return true }, false)
+		})
+		<-done
+	}
+	cut()
+	a.fail(errKilled)
+}
