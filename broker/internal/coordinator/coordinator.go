@@ -1,0 +1,68 @@
+// Package coordinator runs sharded coordinators: state machines whose state is
+// the content of one partition of an internal topic, as the group coordinator's
+// is that of a partition of `__consumer_offsets`.
+//
+// A Shard decides: an event gives records to append and something to do once
+// they are durable; what is durable of its state changes only by replaying
+// records, so a shard that is loaded from the log ends up where its predecessor
+// was. Runtime is the shell: it appends, replays at once, holds back the outcome
+// until the log says that the records are committed, loads a partition when its
+// leadership comes and drops it when that goes. The design is that of Kafka's
+// CoordinatorRuntime, with one lock per shard in place of its event loop.
+//
+// An event that follows another in time sees the other's records applied though
+// they are not committed yet. That is sound because its own records come later
+// in the same log: its outcome is released after theirs.
+package coordinator
+
+import (
+	"errors"
+	"time"
+)
+
+// Errors that Runtime.Do reports.
+var (
+	// ErrNotCoordinator says that this node does not lead the partition.
+	ErrNotCoordinator = errors.New("coordinator: this node does not lead the partition")
+	// ErrLoading says that the partition's state is still being read.
+	ErrLoading = errors.New("coordinator: the partition is being loaded")
+)
+
+// Record is a record of a coordinator's partition. A nil Value is a tombstone.
+type Record struct{ Key, Value []byte }
+
+// Result is what a shard made of an event.
+type Result struct {
+	// Records are to be appended as one batch; they may be none.
+	Records []Record
+	// Done, when not nil, is called once, under the shard's lock: with nil when the
+	// records are committed (at once when there are none), or with the reason why
+	// they are not. It may itself give a result.
+	Done func(err error) Result
+}
+
+// Shard is the state of one partition. Its methods are called under one lock.
+type Shard interface {
+	// Replay applies a record of the log, while loading and after each append.
+	Replay(r Record, timestamp int64) error
+	// Loaded is called when the whole log was replayed.
+	Loaded(now time.Time) Result
+	// NextDeadline says when Expire should be called next; false for never.
+	NextDeadline() (time.Time, bool)
+	// Expire does what is due at now.
+	Expire(now time.Time) Result
+	// Unload answers everything that is parked: the shard is not used any more.
+	Unload()
+}
+
+// Log is the partition that holds a shard's records.
+type Log interface {
+	// Append appends a record batch. done is called once, from any goroutine, when
+	// the batch is committed (on disk on every in-sync replica) or failed.
+	Append(batch []byte, done func(err error))
+	// Read appends whole committed batches from offset on to dst, at most maxBytes of
+	// them but at least one when there is one.
+	Read(dst []byte, offset int64, maxBytes int) ([]byte, error)
+	// Offsets returns the first offset and the end of what is committed.
+	Offsets() (start, end int64)
+}

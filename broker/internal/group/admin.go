@@ -1,0 +1,78 @@
+package group
+
+import (
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/coordinator"
+)
+
+func (s *Shard) sortedIDs() []string {
+	ids := make([]string, 0, len(s.groups))
+	for id := range s.groups {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// List returns all groups, by id.
+func (s *Shard) List() []Listing {
+	list := make([]Listing, 0, len(s.groups))
+	for _, id := range s.sortedIDs() {
+		g := s.groups[id]
+		list = append(list, Listing{GroupID: id, ProtocolType: g.protocolType, State: string(g.state)})
+	}
+	return list
+}
+
+// Describe returns one group. One that is not there has state Dead, and from
+// version 6 of the request on GROUP_ID_NOT_FOUND (KIP-1043).
+func (s *Shard) Describe(groupID string) Description {
+	g := s.groups[groupID]
+	if g == nil {
+		return Description{Err: kerr.GroupIDNotFound, State: string(Dead)}
+	}
+	d := Description{State: string(g.state), ProtocolType: g.protocolType}
+	if g.state == Stable {
+		d.Protocol = g.protocol
+	}
+	for _, m := range g.sorted() {
+		one := DescribedMember{MemberID: m.id, InstanceID: m.instanceID, ClientID: m.clientID, ClientHost: m.clientHost}
+		if g.state == Stable {
+			one.Metadata, one.Assignment = m.metadata(g.protocol), m.assignment
+		}
+		d.Members = append(d.Members, one)
+	}
+	return d
+}
+
+// Delete handles DeleteGroups for one group.
+func (s *Shard) Delete(groupID string, respond func(*kerr.Error)) coordinator.Result {
+	g := s.groups[groupID]
+	if g == nil {
+		respond(kerr.GroupIDNotFound)
+		return coordinator.Result{}
+	}
+	if g.state != Empty {
+		respond(kerr.NonEmptyGroup)
+		return coordinator.Result{}
+	}
+	clear(g.pending)
+	var records []coordinator.Record
+	for _, o := range s.Fetch(groupID, nil, true) {
+		records = append(records, coordinator.Record{Key: offsetKey(groupID, o.TopicPartition)})
+	}
+	// The tombstone of the group is written even if the group never was: it is what
+	// tells a reader of the topic that the group is gone.
+	records = append(records, coordinator.Record{Key: groupKey(groupID)})
+	return coordinator.Result{Records: records, Done: func(err error) coordinator.Result {
+		if err != nil {
+			respond(errorOf(err))
+		} else {
+			respond(nil)
+		}
+		return coordinator.Result{}
+	}}
+}

@@ -1,0 +1,59 @@
+package group
+
+import "time"
+
+// Config are the settings of the group coordinator, by Kafka's names.
+type Config struct {
+	// MinSessionTimeout is group.min.session.timeout.ms.
+	MinSessionTimeout time.Duration
+	// MaxSessionTimeout is group.max.session.timeout.ms.
+	MaxSessionTimeout time.Duration
+	// InitialRebalanceDelay is group.initial.rebalance.delay.ms: how long an empty
+	// group waits for more members after the first.
+	InitialRebalanceDelay time.Duration
+	// MaxSize is group.max.size, the most members of a group.
+	MaxSize int
+	// OffsetsRetention is offsets.retention.minutes.
+	OffsetsRetention time.Duration
+	// OffsetsRetentionCheck is offsets.retention.check.interval.ms.
+	OffsetsRetentionCheck time.Duration
+	// OffsetMetadataMaxSize is offset.metadata.max.bytes.
+	OffsetMetadataMaxSize int
+	// NewID returns a text that is unique: the tail of new member ids.
+	NewID func() string
+}
+
+// DefaultConfig returns Kafka's defaults. NewID must be set.
+func DefaultConfig() Config {
+	return Config{
+		MinSessionTimeout:     6 * time.Second,
+		MaxSessionTimeout:     30 * time.Minute,
+		InitialRebalanceDelay: 3 * time.Second,
+		MaxSize:               1<<31 - 1,
+		OffsetsRetention:      7 * 24 * time.Hour,
+		OffsetsRetentionCheck: 10 * time.Minute,
+		OffsetMetadataMaxSize: 4096,
+	}
+}
+
+// newMemberJoinTimeout is how long a new member's join may take before it is
+// given up, whatever its session timeout says.
+const newMemberJoinTimeout = 5 * time.Minute
+
+// PartitionFor returns the partition of `__consumer_offsets` that holds a group:
+// Java's hash code of its id, modulo the number of partitions.
+func PartitionFor(groupID string, partitions int32) int32 {
+	var hash int32
+	for _, r := range groupID {
+		if r >= 0x10000 { // Java hashes UTF-16 units
+			r -= 0x10000
+			hash = 31*hash + 0xd800 + r>>10
+			r = 0xdc00 + r&0x3ff
+		}
+		hash = 31*hash + r
+	}
+	if hash == -1<<31 {
+		return 0
+	}
+	return max(hash, -hash) % partitions
+}

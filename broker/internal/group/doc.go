@@ -1,0 +1,20 @@
+// Package group is the classic consumer group coordinator (the protocol of
+// JoinGroup, SyncGroup, Heartbeat and LeaveGroup, with committed offsets), pure:
+// a Shard holds the groups of one partition of `__consumer_offsets`, takes
+// requests with the time, and answers with records and through callbacks. It
+// follows Apache Kafka 4: KIP-62 (rebalance timeout), KIP-134 (initial delay),
+// KIP-345 (static members), KIP-394 (member id required), KIP-559 (protocol in
+// SyncGroup), KIP-211 (expiry of offsets), KIP-518 (states in ListGroups).
+//
+// States of a group, as Kafka names them:
+//
+//	Empty --join--> PreparingRebalance --all joined or timeout--> CompletingRebalance
+//	  ^                ^      |                                        |
+//	  |                |      | nobody left                            | leader's sync is committed
+//	  +----------------|------+                                        v
+//	                   +-- join, leave, expiry ------------------- Stable
+//
+// and Dead once it is deleted. What is durable (members of a generation, its
+// assignment, offsets) changes in Replay only; who waits, and until when, is not
+// durable and starts anew when a shard is loaded.
+package group

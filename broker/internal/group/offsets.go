@@ -1,0 +1,194 @@
+package group
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatlog/leat/broker/internal/coordinator"
+)
+
+// Commit handles OffsetCommit. respond gets one error for the whole request, or
+// nil and one for each offset.
+func (s *Shard) Commit(r *CommitRequest, now time.Time, respond func(*kerr.Error, []*kerr.Error)) coordinator.Result {
+	g, err := s.committer(r, now)
+	if err != nil {
+		respond(err, nil)
+		return coordinator.Result{}
+	}
+	errs := make([]*kerr.Error, len(r.Offsets))
+	var records []coordinator.Record
+	for i, o := range r.Offsets {
+		if len(o.Metadata) > s.cfg.OffsetMetadataMaxSize {
+			errs[i] = kerr.OffsetMetadataTooLarge
+			continue
+		}
+		o.CommitTimestamp, o.ExpireTimestamp = now.UnixMilli(), -1
+		records = append(records, offsetRecord(g, o.TopicPartition, o.Offset))
+	}
+	return coordinator.Result{Records: records, Done: func(err error) coordinator.Result {
+		if err != nil {
+			respond(errorOf(err), nil)
+		} else {
+			respond(nil, errs)
+		}
+		return coordinator.Result{}
+	}}
+}
+
+// committer checks that the request may commit and returns the group's id. A
+// commit without member and generation is that of a consumer which manages its
+// partitions itself; it may commit while nobody else is in the group.
+func (s *Shard) committer(r *CommitRequest, now time.Time) (string, *kerr.Error) {
+	if r.GroupID == "" && r.Generation >= 0 {
+		return "", kerr.InvalidGroupID
+	}
+	g := s.groups[r.GroupID]
+	if g == nil {
+		if r.Generation >= 0 {
+			return "", kerr.IllegalGeneration
+		}
+		return r.GroupID, nil
+	}
+	if r.Generation < 0 && g.state == Empty {
+		return g.id, nil
+	}
+	if r.Generation < 0 && r.MemberID == "" && r.InstanceID == nil {
+		return "", kerr.UnknownMemberID
+	}
+	m, err := g.validate(r.MemberID, r.InstanceID, r.Generation)
+	if err != nil {
+		return "", err
+	}
+	if g.state == CompletingRebalance {
+		return "", kerr.RebalanceInProgress
+	}
+	m.heard(now)
+	return g.id, nil
+}
+
+// Fetch returns what a group committed for the partitions asked, or all of it
+// when all is set, in the order of topics and partitions. A partition without a
+// commit has offset -1.
+func (s *Shard) Fetch(groupID string, partitions []TopicPartition, all bool) []PartitionOffset {
+	g := s.groups[groupID]
+	if g == nil {
+		g = newGroup(groupID)
+	}
+	if all {
+		partitions = make([]TopicPartition, 0, len(g.offsets))
+		for p := range g.offsets {
+			partitions = append(partitions, p)
+		}
+		slices.SortFunc(partitions, comparePartitions)
+	}
+	list := make([]PartitionOffset, 0, len(partitions))
+	for _, p := range partitions {
+		o, ok := g.offsets[p]
+		if !ok {
+			o = Offset{Offset: -1, LeaderEpoch: -1}
+		}
+		list = append(list, PartitionOffset{p, o})
+	}
+	return list
+}
+
+func comparePartitions(a, b TopicPartition) int {
+	if c := strings.Compare(a.Topic, b.Topic); c != 0 {
+		return c
+	}
+	return int(a.Partition) - int(b.Partition)
+}
+
+// DeleteOffsets handles OffsetDelete: offsets of topics that the group is
+// subscribed to stay.
+func (s *Shard) DeleteOffsets(groupID string, partitions []TopicPartition, respond func(*kerr.Error, []*kerr.Error)) coordinator.Result {
+	g := s.groups[groupID]
+	if g == nil {
+		respond(kerr.GroupIDNotFound, nil)
+		return coordinator.Result{}
+	}
+	var subscribed map[string]bool
+	if g.state != Empty {
+		if g.protocolType != "consumer" {
+			respond(kerr.NonEmptyGroup, nil)
+			return coordinator.Result{}
+		}
+		subscribed = g.subscriptions()
+	}
+	errs := make([]*kerr.Error, len(partitions))
+	var records []coordinator.Record
+	for i, p := range partitions {
+		if subscribed[p.Topic] {
+			errs[i] = kerr.GroupSubscribedToTopic
+		} else if _, ok := g.offsets[p]; ok {
+			records = append(records, coordinator.Record{Key: offsetKey(g.id, p)})
+		}
+	}
+	return coordinator.Result{Records: records, Done: func(err error) coordinator.Result {
+		if err != nil {
+			respond(errorOf(err), nil)
+		} else {
+			respond(nil, errs)
+		}
+		return coordinator.Result{}
+	}}
+}
+
+// subscriptions returns the topics that members of a consumer group read. A
+// subscription that cannot be read counts for nothing.
+func (g *group) subscriptions() map[string]bool {
+	topics := map[string]bool{}
+	for _, m := range g.members {
+		for _, p := range m.protocols {
+			var subscription kmsg.ConsumerMemberMetadata
+			if subscription.ReadFrom(p.Metadata) == nil {
+				for _, t := range subscription.Topics {
+					topics[t] = true
+				}
+			}
+		}
+	}
+	return topics
+}
+
+// expireOffsets forgets the offsets of groups that nobody has used for the
+// retention time, and the groups with their last offset (KIP-211).
+func (s *Shard) expireOffsets(now time.Time) coordinator.Result {
+	var records []coordinator.Record
+	for _, id := range s.sortedIDs() {
+		g := s.groups[id]
+		if g.state != Empty || len(g.pending) > 0 {
+			continue
+		}
+		left := len(g.offsets)
+		for _, o := range s.Fetch(id, nil, true) {
+			if s.expired(g, o.Offset, now) {
+				records = append(records, coordinator.Record{Key: offsetKey(id, o.TopicPartition)})
+				left--
+			}
+		}
+		if left == 0 && g.generation > 0 && s.idleSince(g.stateSince, now) {
+			records = append(records, coordinator.Record{Key: groupKey(id)})
+		}
+	}
+	return coordinator.Result{Records: records}
+}
+
+func (s *Shard) idleSince(millis int64, now time.Time) bool {
+	return now.UnixMilli()-millis >= s.cfg.OffsetsRetention.Milliseconds()
+}
+
+func (s *Shard) expired(g *group, o Offset, now time.Time) bool {
+	switch {
+	case o.ExpireTimestamp >= 0:
+		return now.UnixMilli() >= o.ExpireTimestamp
+	case g.protocolType == "":
+		return s.idleSince(o.CommitTimestamp, now)
+	}
+	// A group's offsets count from when it became empty, or from a later commit.
+	return s.idleSince(max(o.CommitTimestamp, g.stateSince), now)
+}

@@ -1,0 +1,110 @@
+package handler
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/wire"
+)
+
+// offsetsTopic holds the groups; it is made when a coordinator is first looked for.
+const offsetsTopic = "__consumer_offsets"
+
+// Kinds of coordinator in FindCoordinator.
+const (
+	coordinatorGroup       = 0
+	coordinatorTransaction = 1
+)
+
+// FindCoordinator (key 10), versions 0 to 6, several keys at once from version 4
+// on (KIP-699). This broker coordinates groups; transactions have no coordinator.
+func findCoordinator(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
+	body := request.Body.(*kmsg.FindCoordinatorRequest)
+	keys := body.CoordinatorKeys
+	if body.Version < 4 {
+		keys = []string{body.CoordinatorKey}
+	}
+	answer := func() {
+		out := body.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		for _, key := range keys {
+			out.Coordinators = append(out.Coordinators, h.coordinator(body.CoordinatorType, key, request.Conn.Listener))
+		}
+		if body.Version < 4 {
+			one := out.Coordinators[0]
+			out.Coordinators = nil
+			out.ErrorCode, out.ErrorMessage, out.NodeID, out.Host, out.Port = one.ErrorCode, one.ErrorMessage, one.NodeID, one.Host, one.Port
+		}
+		respond(wire.Response{Body: out})
+	}
+	if _, ok := h.Image().Topic(offsetsTopic); ok || body.CoordinatorType != coordinatorGroup {
+		answer()
+		return
+	}
+	h.createOffsetsTopic(answer)
+}
+
+// createOffsetsTopic has the topic made and calls done afterwards, whatever came
+// of it: clients ask again until there is a coordinator.
+func (h *Handler) createOffsetsTopic(done func()) {
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = offsetsTopic, h.Config.OffsetsPartitions, h.Config.OffsetsReplication
+	for _, c := range [][2]string{{"cleanup.policy", "compact"}, {"compression.type", "producer"}, {"segment.bytes", "104857600"}} {
+		config := kmsg.NewCreateTopicsRequestTopicConfig()
+		config.Name, config.Value = c[0], &c[1]
+		topic.Configs = append(topic.Configs, config)
+	}
+	h.Controller.CreateTopics([]kmsg.CreateTopicsRequestTopic{topic}, false, func(results []kmsg.CreateTopicsResponseTopic, err *kerr.Error) {
+		for _, r := range results {
+			if r.ErrorCode != 0 && r.ErrorCode != kerr.TopicAlreadyExists.Code {
+				h.Logger.Warn().Int16("code", r.ErrorCode).AnErr("error", kerr.ErrorForCode(r.ErrorCode)).
+					Msg("the topic " + offsetsTopic + " cannot be created, so there are no consumer groups; check offsets.topic.replication.factor and the number of brokers")
+			}
+		}
+		if err != nil {
+			h.Logger.Debug().Err(err).Msg("creation of " + offsetsTopic + " refused")
+		}
+		done()
+	})
+}
+
+// coordinator says where the coordinator of one key is.
+func (h *Handler) coordinator(kind int8, key, listener string) kmsg.FindCoordinatorResponseCoordinator {
+	out := kmsg.NewFindCoordinatorResponseCoordinator()
+	out.Key, out.NodeID, out.Port = key, -1, -1
+	fail := func(err *kerr.Error, why string) kmsg.FindCoordinatorResponseCoordinator {
+		out.ErrorCode, out.ErrorMessage = err.Code, &why
+		return out
+	}
+	switch {
+	case kind == coordinatorTransaction:
+		return fail(kerr.CoordinatorNotAvailable, "this broker has no transaction coordinator")
+	case kind != coordinatorGroup:
+		return fail(kerr.InvalidRequest, "unknown kind of coordinator")
+	case key == "":
+		return fail(kerr.InvalidGroupID, "the group id is empty")
+	}
+	image := h.Image()
+	topic, ok := image.Topic(offsetsTopic)
+	if !ok || len(topic.Partitions) == 0 {
+		return fail(kerr.CoordinatorNotAvailable, offsetsTopic+" is being created")
+	}
+	p := &topic.Partitions[h.Groups.PartitionFor(key, int32(len(topic.Partitions)))]
+	host, port, ok := brokerAddress(image, p.Leader, listener)
+	if !ok {
+		return fail(kerr.CoordinatorNotAvailable, "the coordinator's partition has no leader")
+	}
+	out.NodeID, out.Host, out.Port = p.Leader, host, port
+	return out
+}
+
+func brokerAddress(image *metadata.Image, id int32, listener string) (host string, port int32, ok bool) {
+	b, ok := image.Broker(id)
+	if !ok || b.Fenced {
+		return "", 0, false
+	}
+	l, ok := b.Listener(listener)
+	return l.Host, l.Port, ok
+}

@@ -1,0 +1,75 @@
+package handler
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatlog/leat/broker/internal/wire"
+)
+
+// OffsetCommit (key 8), versions 2 to 9. Partitions that do not exist are refused
+// here; the others go to the group coordinator.
+func offsetCommit(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
+	body := request.Body.(*kmsg.OffsetCommitRequest)
+	image := h.Image()
+	known := *body
+	known.Topics = nil
+	unknown := map[[2]int]bool{} // by place in the request
+	for i := range body.Topics {
+		t := &body.Topics[i]
+		topic, ok := image.Topic(t.Topic)
+		kept := kmsg.OffsetCommitRequestTopic{Topic: t.Topic}
+		for j := range t.Partitions {
+			if p := t.Partitions[j]; ok && p.Partition >= 0 && int(p.Partition) < len(topic.Partitions) {
+				kept.Partitions = append(kept.Partitions, p)
+			} else {
+				unknown[[2]int{i, j}] = true
+			}
+		}
+		if len(kept.Partitions) > 0 {
+			known.Topics = append(known.Topics, kept)
+		}
+	}
+	if len(unknown) == 0 {
+		h.Groups.OffsetCommit(body, bodyOf[*kmsg.OffsetCommitResponse](respond))
+		return
+	}
+	answer := func(committed *kmsg.OffsetCommitResponse) {
+		respond(wire.Response{Body: mergeCommitted(body, committed, unknown)})
+	}
+	if len(known.Topics) == 0 {
+		answer(body.ResponseKind().(*kmsg.OffsetCommitResponse))
+		return
+	}
+	h.Groups.OffsetCommit(&known, answer)
+}
+
+// mergeCommitted puts the answers of the coordinator and those for unknown
+// partitions into the order of the request.
+func mergeCommitted(body *kmsg.OffsetCommitRequest, committed *kmsg.OffsetCommitResponse, unknown map[[2]int]bool) *kmsg.OffsetCommitResponse {
+	var codes []int16
+	for _, t := range committed.Topics {
+		for _, p := range t.Partitions {
+			codes = append(codes, p.ErrorCode)
+		}
+	}
+	out := body.ResponseKind().(*kmsg.OffsetCommitResponse)
+	for i, t := range body.Topics {
+		topic := kmsg.NewOffsetCommitResponseTopic()
+		topic.Topic = t.Topic
+		for j, p := range t.Partitions {
+			one := kmsg.NewOffsetCommitResponseTopicPartition()
+			one.Partition = p.Partition
+			if unknown[[2]int{i, j}] {
+				one.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			} else {
+				one.ErrorCode, codes = codes[0], codes[1:]
+			}
+			topic.Partitions = append(topic.Partitions, one)
+		}
+		out.Topics = append(out.Topics, topic)
+	}
+	return out
+}
