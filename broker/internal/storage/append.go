@@ -297,7 +297,9 @@ func (l *Log) rollIfDue(batches []byte, first, next int64) error {
 	newest := record.Batch(batches).MaxTimestamp()
 	now := l.env.Now().UnixMilli()
 	age := now - s.created
-	if s.firstTime >= 0 && newest >= 0 {
+	// Age is in the records' time, unless they have none: control batches of the
+	// quorum carry 0.
+	if s.firstTime > 0 && newest > 0 {
 		age = newest - s.firstTime
 	}
 	if size+int64(len(batches)) <= l.config().SegmentBytes && (size == 0 || age <= l.config().SegmentAge.Milliseconds()) &&
