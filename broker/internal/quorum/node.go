@@ -1,0 +1,174 @@
+package quorum
+
+import (
+	"context"
+	"sync"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// message is something to do on the member's goroutine. It is called with a nil
+// member and ErrClosed when the node stopped before.
+type message func(m *Member, err error)
+
+// Node runs a Member: one goroutine, fed through channels. All methods are safe
+// for concurrent use.
+type Node struct {
+	inbox   chan message
+	ticks   <-chan struct{}
+	stop    chan struct{}
+	stopped chan struct{}
+	once    sync.Once
+	member  *Member
+	err     error // why run ended, set before stopped is closed
+}
+
+// Start opens a member and runs it. Each value received from ticks is one tick
+// of raft's clock (50 ms in production: ElectionTicks of them make an election
+// timeout). The caller must Close the node.
+func Start(cfg Config, ticks <-chan struct{}) (*Node, error) {
+	m, err := OpenMember(cfg)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		inbox:   make(chan message, 256),
+		ticks:   ticks,
+		stop:    make(chan struct{}),
+		stopped: make(chan struct{}),
+		member:  m,
+	}
+	go n.run()
+	return n, nil
+}
+
+func (n *Node) run() {
+	defer close(n.stopped)
+	for {
+		if err := n.member.Process(); err != nil {
+			n.err = err
+			n.member.cfg.Logger.Error().Err(err).Msg("the metadata log failed; this controller stops. Check the disk, then restart the node")
+			n.member.abandon(err)
+			return
+		}
+		select {
+		case <-n.stop:
+			return
+		case <-n.ticks:
+			n.member.Tick()
+		case f := <-n.inbox:
+			f(n.member, nil)
+			for range len(n.inbox) { // one fsync for all that wait
+				(<-n.inbox)(n.member, nil)
+			}
+		}
+	}
+}
+
+// do sends f to the member's goroutine; f is always called once.
+func (n *Node) do(f message) {
+	select {
+	case n.inbox <- f:
+	case <-n.stopped:
+		f(nil, ErrClosed)
+		return
+	}
+	select {
+	case <-n.stopped: // it may have stopped between the check and the send
+		n.drain()
+	default:
+	}
+}
+
+// drain refuses what was sent to a node that has stopped.
+func (n *Node) drain() {
+	for {
+		select {
+		case f := <-n.inbox:
+			f(nil, ErrClosed)
+		default:
+			return
+		}
+	}
+}
+
+// ProposeAsync offers a value and returns at once. done is called exactly once,
+// on the node's goroutine or, when the node has stopped, on the caller's: it must
+// not block. See Member.Propose for its errors.
+func (n *Node) ProposeAsync(value []byte, done func(offset int64, err error)) {
+	n.do(func(m *Member, err error) {
+		if err != nil {
+			done(-1, err)
+			return
+		}
+		m.Propose(value, done)
+	})
+}
+
+// Propose offers a value and waits until it is committed and applied here. When
+// ctx ends first, the outcome is unknown.
+func (n *Node) Propose(ctx context.Context, value []byte) (offset int64, err error) {
+	type result struct {
+		offset int64
+		err    error
+	}
+	answer := make(chan result, 1)
+	n.ProposeAsync(value, func(offset int64, err error) { answer <- result{offset, err} })
+	select {
+	case r := <-answer:
+		return r.offset, r.err
+	case <-ctx.Done():
+		return -1, ctx.Err()
+	}
+}
+
+// Step takes a message from another member; it never blocks for long.
+func (n *Node) Step(message *raftpb.Message) {
+	n.do(func(m *Member, closed error) {
+		if closed != nil {
+			return
+		}
+		if err := m.Step(message); err != nil {
+			m.cfg.Logger.Debug().Err(err).Msg("raft message refused")
+		}
+	})
+}
+
+// Offsets returns the first offset of the metadata topic on this node and the
+// end of what is committed and applied.
+func (n *Node) Offsets() (start, end int64) { return n.member.Offsets() }
+
+// Read appends batches of committed entries from offset on to dst: at most
+// maxBytes of them, but at least one when there is one.
+func (n *Node) Read(dst []byte, offset int64, maxBytes int) ([]byte, error) {
+	_, end := n.Offsets()
+	if offset == end {
+		return dst, nil
+	}
+	return n.member.Read(dst, offset, end, maxBytes)
+}
+
+// Done is closed when the node stopped, by Close or because its disk failed.
+func (n *Node) Done() <-chan struct{} { return n.stopped }
+
+// Err returns why the node stopped by itself, nil before that and after Close.
+func (n *Node) Err() error {
+	select {
+	case <-n.stopped:
+		return n.err
+	default:
+		return nil
+	}
+}
+
+// Close stops the node and closes its log. Open proposals fail with ErrClosed.
+func (n *Node) Close() error {
+	var err error
+	n.once.Do(func() {
+		close(n.stop)
+		<-n.stopped
+		err = n.member.Close()
+		n.drain()
+	})
+	return err
+}
