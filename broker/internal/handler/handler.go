@@ -26,6 +26,7 @@ type Dependencies struct {
 	Image      func() *metadata.Image // as applied on this node
 	Controller Controller
 	Partitions Partitions
+	Groups     Groups
 	// LogDirs describes the directories that hold the logs.
 	LogDirs func() []LogDir
 	Now     func() time.Time
@@ -35,11 +36,12 @@ type Dependencies struct {
 
 // Config are the settings that handlers follow, by Kafka's broker configurations.
 type Config struct {
-	AutoCreateTopics  bool  // auto.create.topics.enable
-	DeleteTopics      bool  // delete.topic.enable
-	OffsetsPartitions int32 // offsets.topic.num.partitions
-	FetchMaxBytes     int32 // fetch.max.bytes
-	FetchSessions     int   // max.incremental.fetch.session.cache.slots
+	AutoCreateTopics   bool  // auto.create.topics.enable
+	DeleteTopics       bool  // delete.topic.enable
+	OffsetsPartitions  int32 // offsets.topic.num.partitions
+	OffsetsReplication int16 // offsets.topic.replication.factor
+	FetchMaxBytes      int32 // fetch.max.bytes
+	FetchSessions      int   // max.incremental.fetch.session.cache.slots
 	// TopicDefaults are the topic configurations set for the whole broker, by the
 	// topic configuration's name.
 	TopicDefaults map[string]string
