@@ -285,7 +285,7 @@ func (l *Log) replayProducers(s *segment, from, to int64) error {
 		if b.BaseOffset() >= to {
 			return errDone
 		}
-		if b.BaseOffset() < from {
+		if b.NextOffset() <= from {
 			return nil
 		}
 		_, _, err := l.producers.replay(b)

@@ -28,22 +28,34 @@ func (l *Log) TruncateTo(offset int64) error {
 	if offset < l.start.Load() {
 		return fmt.Errorf("%w: truncate to %d, the log starts at %d", ErrOffsetOutOfRange, offset, l.start.Load())
 	}
+	l.readMu.Lock()
+	defer l.readMu.Unlock()
+	target := l.segments[l.segmentOf(offset)]
+	position, end, err := l.boundary(target, offset)
+	if err != nil {
+		return err
+	}
+	if end < l.start.Load() {
+		// The batch that holds the start goes, and with it all there is.
+		if err := l.reset(l.start.Load()); err != nil {
+			return l.fence(fmt.Errorf("storage: truncate %s: %w", l.dir, err))
+		}
+		return nil
+	}
 	// What is about to go must not be missed by a later recovery.
-	if l.recoveryPoint > offset {
-		if err := l.setRecoveryPoint(offset, true); err != nil {
+	if l.recoveryPoint > end {
+		if err := l.setRecoveryPoint(end, true); err != nil {
 			return l.failed("truncate", err)
 		}
 	}
-	l.readMu.Lock()
-	defer l.readMu.Unlock()
 	l.hints.clear()
 	// Newest first and each removal durable, so that a crash leaves no gap.
-	for len(l.segments) > 1 && l.active().base >= offset {
+	for l.active() != target {
 		if err := l.removeActive(); err != nil {
 			return l.fence(fmt.Errorf("storage: truncate %s: %w", l.dir, err))
 		}
 	}
-	if err := l.truncateActive(offset); err != nil {
+	if err := l.truncateActive(position, end); err != nil {
 		return l.fence(fmt.Errorf("storage: truncate %s: %w", l.dir, err))
 	}
 	return nil
@@ -95,33 +107,52 @@ func (l *Log) reopen(s *segment) error {
 	return l.loadAborted(s)
 }
 
-// truncateActive cuts the active segment before the batch that holds offset.
-func (l *Log) truncateActive(offset int64) error {
-	s := l.active()
+// boundary returns where the batch begins that holds offset, and the offset up to
+// which batches lie before it.
+func (l *Log) boundary(s *segment, offset int64) (position, end int64, err error) {
 	size := s.size.Load()
 	f, err := s.file.acquire()
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	defer s.file.release()
 	w := windows.Get().(*window)
 	defer windows.Put(w)
 	w.reset(f)
-	position, err := l.lookup(s, w, offset-1, size)
-	if err != nil {
-		return err
+	if position, err = l.lookup(s, w, offset-1, size); err != nil {
+		return 0, 0, err
 	}
-	end := s.base
+	end = s.base
 	for position < size {
 		h, err := w.header(position, size)
 		if err != nil {
-			return l.unreadable(s, position, offset, err)
+			return 0, 0, l.unreadable(s, position, offset, err)
 		}
 		if h.NextOffset() > offset {
 			break
 		}
 		end = h.NextOffset()
 		position += int64(h.Size())
+	}
+	return position, end, nil
+}
+
+// truncateActive cuts the active segment at the end of a batch.
+func (l *Log) truncateActive(position, end int64) error {
+	s := l.active()
+	f, err := s.file.acquire()
+	if err != nil {
+		return err
+	}
+	defer s.file.release()
+	if s.marked && s.syncedSize > position {
+		s.syncedSize = position
+		if err := s.writeMark(f, position, end); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
 	}
 	if err := f.Truncate(position); err != nil {
 		return err
