@@ -39,7 +39,6 @@ var apis = []api{
 	{20, 1, 6, deleteTopics},
 	{21, 0, 2, deleteRecords},
 	{22, 0, 5, initProducerID},
-	{22, 0, 5, initProducerID},
 	{23, 2, 4, offsetForLeaderEpoch},
 	{32, 1, 4, describeConfigs},
 	{33, 0, 2, alterConfigs},
