@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/leatlog/leat/broker/brokertest"
 	"github.com/leatlog/leat/stream"
 	"github.com/leatlog/leat/stream/client"
 	"github.com/leatlog/leat/topology/plan"
@@ -31,7 +32,11 @@ var prefixes atomic.Int64
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
+	// LEAT_TEST_KAFKA names a running cluster, such as an Apache Kafka.
 	c := &cluster{t: t, addr: os.Getenv("LEAT_TEST_KAFKA")}
+	if c.addr == "" {
+		c.addr = brokertest.Start(t).Addr()
+	}
 	c.prefix = fmt.Sprintf("t%d-%d-", time.Now().UnixNano(), prefixes.Add(1))
 	var err error
 	if c.client, err = client.New(client.Config{Bootstrap: []string{c.addr}}); err != nil {

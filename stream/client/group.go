@@ -74,7 +74,9 @@ type Group struct {
 	ended      error // Run has returned, or the client fenced
 }
 
-// NewGroup returns a membership that has not joined yet.
+// NewGroup returns a membership that has not joined yet. A Client has one at a
+// time: a join waits on the connection until every member has joined, and would
+// keep another member of the same client from doing so.
 func (c *Client) NewGroup(cfg GroupConfig) *Group {
 	if cfg.SessionTimeout <= 0 {
 		cfg.SessionTimeout = 10 * time.Second

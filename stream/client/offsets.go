@@ -57,7 +57,7 @@ func (c *Client) listOffsetsOnce(ctx context.Context, partitions []Partition, at
 	}
 	resp, err := req.RequestWith(ctx, c.kgo)
 	if err != nil {
-		return nil, fmt.Errorf("client: list offsets of %s: %w", partitions[0], c.closedOr(err))
+		return nil, fmt.Errorf("client: list offsets of %s: %w", partitions[0], known(c.closedOr(err)))
 	}
 	var again []Partition
 	for i := range resp.Topics {
