@@ -321,6 +321,16 @@ func (r *crashRun) run(steps int) {
 			r.retention()
 		case n < 95:
 			r.reset()
+		case n < 96:
+			// The process is killed: the page cache survives, and with it all writes.
+			// What is found counts as durable from then on.
+			end := r.log.EndOffset()
+			r.log.abandon()
+			r.open()
+			if r.log.EndOffset() != end {
+				r.t.Fatalf("step %d: ends at %d after a kill, was %d", r.step, r.log.EndOffset(), end)
+			}
+			r.acked = end
 		case n < 98:
 			end := r.log.EndOffset()
 			r.must(r.log.Close())
@@ -357,3 +367,5 @@ func TestCrashAtEveryOperation(t *testing.T) {
 		})
 	}
 }
+
+func newAll() *rand.Rand { return rand.New(all{}) }

@@ -93,18 +93,7 @@ func (l *Log) findTime(s *segment, from, at int64) (offset, timestamp int64, epo
 	if err := l.ensureIndexes(s); err != nil {
 		return none(err)
 	}
-	// The time index tells a point before which all timestamps are smaller.
-	scratch := scratches.Get().(*[]byte)
-	entry, ok, err := s.times.search(*scratch, func(e []byte) bool {
-		t, _ := timeEntry(e)
-		return t >= at
-	})
-	start := from
-	if ok {
-		_, relative := timeEntry(entry)
-		start = max(start, s.base+int64(relative)+1)
-	}
-	scratches.Put(scratch)
+	start, err := l.startOfTime(s, from, at)
 	if err != nil {
 		return none(err)
 	}
@@ -143,6 +132,41 @@ func (l *Log) findTime(s *segment, from, at int64) (offset, timestamp int64, epo
 		position += batchSize
 	}
 	return none(nil)
+}
+
+// startOfTime returns an offset, at or after from, before which all timestamps of
+// the segment are smaller than at. The time index tells, if its entry agrees with
+// the batch it names.
+func (l *Log) startOfTime(s *segment, from, at int64) (int64, error) {
+	for range 2 {
+		scratch := scratches.Get().(*[]byte)
+		entry, ok, err := s.times.search(*scratch, func(e []byte) bool {
+			t, _ := timeEntry(e)
+			return t >= at
+		})
+		timestamp, relative := int64(0), int32(0)
+		if ok {
+			timestamp, relative = timeEntry(entry)
+		}
+		scratches.Put(scratch)
+		if err != nil || !ok {
+			return from, err
+		}
+		h, err := l.headerOf(s, s.base+int64(relative))
+		if err != nil {
+			return from, err
+		}
+		if h.MaxTimestamp() == timestamp && h.LastOffset() == s.base+int64(relative) {
+			return max(from, h.NextOffset()), nil
+		}
+		if s == l.active() {
+			return from, nil // the appender owns its index
+		}
+		if err := l.rebuildIndexes(s, "a time is not that of its batch"); err != nil {
+			return from, err
+		}
+	}
+	return from, nil
 }
 
 // firstAt returns the first record of a batch, from an offset on, whose timestamp

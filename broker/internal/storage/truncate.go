@@ -42,9 +42,10 @@ func (l *Log) TruncateTo(offset int64) error {
 		}
 		return nil
 	}
-	// What is about to go must not be missed by a later recovery.
-	if l.recoveryPoint > end {
-		if err := l.setRecoveryPoint(end, true); err != nil {
+	// What is about to go must not be missed by a later recovery. What is derived
+	// from the rest is not durable either, so that recovery has to read the segment.
+	if l.recoveryPoint > target.base {
+		if err := l.setRecoveryPoint(target.base, true); err != nil {
 			return l.failed("truncate", err)
 		}
 	}
