@@ -1,4 +1,27 @@
 // Command leat runs a broker and talks to any Kafka-compatible cluster.
 package main
 
-func main() {}
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	brokercli "github.com/leatlog/leat/broker/cli"
+	streamcli "github.com/leatlog/leat/stream/cli"
+)
+
+func main() {
+	root := &cobra.Command{
+		Use:           "leat",
+		Short:         "A log that speaks the Kafka protocol, and the tools to look into one",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(brokercli.Command())
+	root.AddCommand(streamcli.Commands()...)
+	if err := root.Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "leat:", err)
+		os.Exit(1)
+	}
+}

@@ -205,7 +205,12 @@ func (s *controllerShell) propose() {
 	last, generation := s.queue[n-1].ID, s.generation
 	s.queue = s.queue[n:]
 	s.inFlight = true
-	s.quorum.ProposeAsync(value, func(_ int64, err error) {
-		s.inbox.put(message{result: &result{generation, last, s.log.Image(), err}})
+	s.quorum.ProposeAsync(value, func(offset int64, err error) {
+		done := message{result: &result{generation, last, s.log.Image(), err}}
+		if err != nil {
+			s.inbox.put(done)
+			return
+		}
+		s.log.whenPublished(offset, func() { s.inbox.put(done) })
 	})
 }

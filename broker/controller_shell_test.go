@@ -69,6 +69,8 @@ func withShell(t *testing.T, test func(t *testing.T, s *controllerShell, q *fake
 		s.quorum = q
 		stop, done := make(chan struct{}), make(chan struct{})
 		go func() { s.run(stop); close(done) }()
+		listening := make(chan struct{})
+		go func() { log.listen(stop, func(*metadata.Image, *metadata.Delta) {}); close(listening) }()
 		s.leaderChanged(true, 1, log.Image())
 		synctest.Wait()
 		q.settle(nil)
@@ -87,6 +89,7 @@ func withShell(t *testing.T, test func(t *testing.T, s *controllerShell, q *fake
 		test(t, s, q)
 		close(stop)
 		<-done
+		<-listening
 	})
 }
 
@@ -227,13 +230,20 @@ func TestMetadataLogRestoresAndListens(t *testing.T) {
 	if d := <-seen; len(d.TopicsCreated) != 1 || d.Offset != 4 {
 		t.Errorf("%+v", d)
 	}
+	told := make(chan struct{})
+	log.whenPublished(5, func() { close(told) })
+	if log.Published().Offset() > 4 {
+		t.Error("published before the listener acted")
+	}
 	if d := <-seen; len(d.TopicsRemoved) != 1 || d.Offset != 5 {
 		t.Errorf("%+v", d)
 	}
+	<-told
+	log.whenPublished(5, func() {})
 	close(stop)
 	<-done
-	if log.Listened() != 5 {
-		t.Errorf("listened to %d", log.Listened())
+	if log.Published().Offset() != 5 || len(log.waiters) != 0 {
+		t.Errorf("published %d, %d waiters", log.Published().Offset(), len(log.waiters))
 	}
 	if err := log.Restore(9, 3, []byte("junk")); err == nil {
 		t.Error("a damaged snapshot is restored")

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/leatlog/leat/broker/internal/controller"
+	"github.com/leatlog/leat/broker/internal/metadata"
 )
 
 // liveness keeps the broker registered and alive in the eyes of the active
@@ -20,8 +21,11 @@ type liveness struct {
 	logger    zerolog.Logger
 	register  controller.RegisterBroker // but for its ID
 	heartbeat time.Duration
-	epoch     atomic.Int64  // of the registration; -1 until there is one
-	unfenced  chan struct{} // closed when the broker is first unfenced
+	epoch     atomic.Int64 // of the registration; -1 until there is one
+	// onRegistered is called after the first registration, with an image that holds
+	// it; the broker asks to be unfenced after that.
+	onRegistered func(*metadata.Image) error
+	unfenced     chan struct{} // closed when the broker is first unfenced
 }
 
 // settleDelay is the time between two tries until the broker is unfenced: as
@@ -85,13 +89,19 @@ func (l *liveness) tryRegister(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if l.onRegistered != nil {
+		if err := l.onRegistered(l.log.Published()); err != nil {
+			return err
+		}
+		l.onRegistered = nil
+	}
 	l.epoch.Store(answer.(controller.Registration).BrokerEpoch)
 	return nil
 }
 
 func (l *liveness) beat(ctx context.Context) (fenced bool, err error) {
 	answer, err := l.call(ctx, func(id uint64) controller.Event {
-		return controller.BrokerHeartbeat{ID: id, Broker: l.register.Broker, BrokerEpoch: l.epoch.Load(), Offset: l.log.Listened()}
+		return controller.BrokerHeartbeat{ID: id, Broker: l.register.Broker, BrokerEpoch: l.epoch.Load(), Offset: l.log.Published().Offset()}
 	})
 	if err != nil {
 		return true, err

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
@@ -17,9 +18,11 @@ type publication struct {
 }
 
 // metadataLog is the state machine of the quorum: it turns committed entries into
-// Images. Readers take the latest from an atomic pointer. Listeners get every
-// image with its delta, in order, on a goroutine of their own, so that opening a
-// thousand logs never holds raft up.
+// Images. The listener gets every image with its delta, in order, on a goroutine of
+// its own, so that opening a thousand logs never holds raft up. Clients see an image
+// only after that, so that they are never sent to a partition whose log is not open
+// yet; and a request that changed metadata is answered after it, so that its client
+// can use what it made.
 //
 // The driver of the quorum calls Apply, Snapshot, Restore and LeaderChanged; the
 // rest is safe for concurrent use.
@@ -29,19 +32,31 @@ type metadataLog struct {
 	onLeader func(leader, epoch int32, image *metadata.Image) // called on the quorum's goroutine; must not block
 	onFatal  func(error)
 
-	pending  *mailbox[publication]
-	listened atomic.Int64 // see Listened
-	failed   bool         // an entry could not be applied; no later one is
+	pending   *mailbox[publication]
+	published atomic.Pointer[metadata.Image]
+	failed    bool // an entry could not be applied; no later one is
+
+	mu      sync.Mutex // guards waiters, and published against them
+	waiters []waiter   // by offset
+}
+
+// waiter is called when an offset is published.
+type waiter struct {
+	offset int64
+	call   func()
 }
 
 func newMetadataLog(logger zerolog.Logger) *metadataLog {
 	m := &metadataLog{logger: logger, pending: newMailbox[publication]()}
-	m.listened.Store(-1)
 	m.image.Store(metadata.Empty())
+	m.published.Store(metadata.Empty())
 	return m
 }
 
-// Image returns the latest image.
+// Published returns the latest image that the listener has acted on: what clients see.
+func (m *metadataLog) Published() *metadata.Image { return m.published.Load() }
+
+// Image returns the image of all that is committed and applied.
 func (m *metadataLog) Image() *metadata.Image { return m.image.Load() }
 
 // Apply implements quorum.StateMachine. An entry that this program cannot read or
@@ -103,11 +118,32 @@ func (m *metadataLog) listen(stop <-chan struct{}, listener func(*metadata.Image
 		}
 		for _, p := range m.pending.take() {
 			listener(p.image, p.delta)
-			m.listened.Store(p.image.Offset())
+			m.mu.Lock()
+			m.published.Store(p.image)
+			n := 0
+			for n < len(m.waiters) && m.waiters[n].offset <= p.image.Offset() {
+				n++
+			}
+			due := m.waiters[:n:n]
+			m.waiters = m.waiters[n:]
+			m.mu.Unlock()
+			for _, w := range due {
+				w.call()
+			}
 		}
 	}
 }
 
-// Listened returns the offset of the last image that the listeners have acted on;
-// -1 when there is none.
-func (m *metadataLog) Listened() int64 { return m.listened.Load() }
+// whenPublished has call called once the image of an offset that was applied is
+// published, perhaps at once. It must not block.
+func (m *metadataLog) whenPublished(offset int64, call func()) {
+	m.mu.Lock()
+	wait := m.Published().Offset() < offset
+	if wait {
+		m.waiters = append(m.waiters, waiter{offset, call})
+	}
+	m.mu.Unlock()
+	if !wait {
+		call()
+	}
+}

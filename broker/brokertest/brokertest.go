@@ -1,0 +1,203 @@
+// Package brokertest runs a real broker inside a test.
+//
+//	func TestOrders(t *testing.T) {
+//		b := brokertest.Start(t)
+//		client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
+//		...
+//	}
+//
+// The broker listens on a free port of the loopback interface, or with
+// InMemoryNetwork on connections that never leave the process; it stores under
+// t.TempDir(). It is stopped and removed when the test ends. Kill and Restart
+// show how a program takes the death of its broker.
+//
+// Other than a broker by default, this one lets a group's first member go ahead
+// without waiting for others, takes session timeouts from 100 ms on, and gives
+// __consumer_offsets five partitions.
+package brokertest
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/leatlog/leat/broker"
+	"github.com/leatlog/leat/broker/internal/vfs"
+)
+
+// Option changes how a test's broker is started.
+type Option func(*options)
+
+type options struct {
+	memoryNetwork bool
+	logs          bool
+	configure     []func(*broker.Config)
+}
+
+// InMemoryNetwork has clients connect through Broker.Dial instead of a port.
+func InMemoryNetwork() Option { return func(o *options) { o.memoryNetwork = true } }
+
+// InMemoryDisk stores in memory: nothing is left of it, and PowerCut is possible.
+func InMemoryDisk() Option {
+	return Configure(func(c *broker.Config) { c.Environment.FS, c.DataDir = vfs.NewMem(), "data" })
+}
+
+// Dir stores under dir instead of t.TempDir().
+func Dir(dir string) Option {
+	return Configure(func(c *broker.Config) { c.DataDir = dir })
+}
+
+// Set changes a setting by Kafka's broker configuration name. A name or value
+// that is not allowed fails the test.
+func Set(name, value string) Option {
+	return func(o *options) {
+		o.configure = append(o.configure, func(c *broker.Config) {
+			if err := c.Set(name, value); err != nil {
+				panic(err)
+			}
+		})
+	}
+}
+
+// Configure changes the broker's configuration.
+func Configure(f func(*broker.Config)) Option {
+	return func(o *options) { o.configure = append(o.configure, f) }
+}
+
+// Logs writes the broker's log into the test's.
+func Logs() Option { return func(o *options) { o.logs = true } }
+
+// startTimeout bounds a start: it takes milliseconds unless the machine is
+// overloaded.
+const startTimeout = time.Minute
+
+// Broker is a broker that runs in a test. Its methods may be called from several
+// goroutines, but only one of Kill, Stop and Restart at a time.
+type Broker struct {
+	t      testing.TB
+	config broker.Config
+	memory bool
+	disk   *killableFS
+
+	running  atomic.Pointer[broker.Broker]
+	listener atomic.Pointer[broker.MemoryListener]
+}
+
+// memoryAddress is what clients of an in-memory broker are told to dial.
+const memoryAddress = "broker.test:9092"
+
+// Start starts a broker and stops it when the test ends. It fails the test when
+// the broker does not start.
+func Start(t testing.TB, opts ...Option) *Broker {
+	t.Helper()
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	c := broker.DefaultConfig()
+	c.DataDir = t.TempDir()
+	c.Listen = "127.0.0.1:0"
+	c.Groups.InitialRebalanceDelay = -1
+	c.Groups.MinSession = 100 * time.Millisecond
+	c.Topics.OffsetsPartitions = 5
+	if o.logs {
+		logger := zerolog.New(zerolog.NewConsoleWriter(zerolog.ConsoleTestWriter(t))).With().Timestamp().Logger()
+		c.Environment.Logger = &logger
+	}
+	for _, f := range o.configure {
+		f(&c)
+	}
+	if c.Environment.FS == nil {
+		c.Environment.FS = vfs.OS{}
+	}
+	b := &Broker{t: t, config: c, memory: o.memoryNetwork}
+	t.Cleanup(b.Stop)
+	b.Restart()
+	return b
+}
+
+// Addr returns the address that clients connect to, HOST:PORT.
+func (b *Broker) Addr() string {
+	if b.memory {
+		return memoryAddress
+	}
+	return b.config.Listen
+}
+
+// Dial connects to the broker, whatever address is asked for; it fits kgo.Dialer
+// and sarama's Net.Proxy.Dialer with a small adapter. It works over any network
+// that the broker was started with, and across restarts.
+func (b *Broker) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if b.memory {
+		return b.listener.Load().Dial(ctx, network, address)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", b.config.Listen)
+}
+
+// Running returns the broker itself; nil after Kill and Stop.
+func (b *Broker) Running() *broker.Broker { return b.running.Load() }
+
+// ClusterID returns the id of the cluster.
+func (b *Broker) ClusterID() string { return b.running.Load().ClusterID() }
+
+// Stop stops the broker cleanly. Stopping one that does not run does nothing.
+func (b *Broker) Stop() {
+	if r := b.running.Swap(nil); r != nil {
+		if err := r.Close(); err != nil {
+			b.t.Errorf("brokertest: stop: %v", err)
+		}
+	}
+}
+
+// Kill ends the broker as kill -9 would: from one moment on nothing reaches its
+// disk any more, and its connections break.
+func (b *Broker) Kill() {
+	if r := b.running.Swap(nil); r != nil {
+		b.disk.kill()
+		_ = r.Close() // it cannot close cleanly: its disk is gone
+	}
+}
+
+// PowerCut kills the broker and has its in-memory disk lose what was not synced:
+// each 4 KiB block, file length and directory entry survives or is lost by a
+// choice drawn from seed. It needs InMemoryDisk.
+func (b *Broker) PowerCut(seed uint64) {
+	b.t.Helper()
+	disk, ok := b.config.Environment.FS.(*vfs.Mem)
+	if !ok {
+		b.t.Fatal("brokertest: PowerCut needs a broker with InMemoryDisk")
+	}
+	b.Kill()
+	b.config.Environment.FS = disk.Crash(rand.New(rand.NewPCG(seed, 0)))
+}
+
+// Restart starts the broker again on what is in its directory, at the address it
+// had. A running one is stopped first.
+func (b *Broker) Restart() {
+	b.t.Helper()
+	b.Stop()
+	c := b.config
+	b.disk = newKillableFS(c.Environment.FS)
+	c.Environment.FS = b.disk
+	if b.memory {
+		l := broker.NewMemoryListener(memoryAddress)
+		b.listener.Store(l)
+		c.Listener, c.Advertise = l, memoryAddress
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	r, err := broker.Start(ctx, c)
+	if err != nil {
+		b.t.Fatalf("brokertest: start: %v", err)
+	}
+	if !b.memory {
+		b.config.Listen = r.Addr() // the same port at the next start
+	}
+	b.running.Store(r)
+}

@@ -1,0 +1,101 @@
+package broker
+
+import (
+	"path/filepath"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/coordinator"
+	"github.com/leatlog/leat/broker/internal/handler"
+	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/replica"
+	"github.com/leatlog/leat/broker/internal/storage"
+)
+
+// partitions shows the replicas of this broker to the handlers. handler and
+// replica stand on the same floor and state the same types of their own; here they
+// meet.
+type partitions struct{ manager *replica.Manager }
+
+var _ handler.Partitions = partitions{}
+
+func (p partitions) Partition(topic metadata.UUID, partition int32) (handler.Partition, *kerr.Error) {
+	r, err := p.manager.Replica(topic, partition)
+	if err != nil {
+		return nil, err
+	}
+	return servedPartition{r}, nil
+}
+
+func (p partitions) Schedule(at time.Time, expire func()) (cancel func()) {
+	d := new(replica.Deadline)
+	p.manager.Deadlines().Set(d, at, expire)
+	return func() { p.manager.Deadlines().Cancel(d) }
+}
+
+// servedPartition is one word, so that handing it out allocates nothing.
+type servedPartition struct{ *replica.Replica }
+
+func (p servedPartition) Append(batch []byte, acks int16, deadline time.Time, tag int, sink handler.AppendSink) {
+	p.Replica.Append(batch, acks, deadline, tag, sink)
+}
+
+func (p servedPartition) Read(r handler.ReadRequest) handler.ReadResult {
+	return handler.ReadResult(p.Replica.Read(replica.ReadRequest(r)))
+}
+
+func (p servedPartition) Wait(w handler.Waiter, position int64, leaderEpoch int32) uint64 {
+	return p.Replica.Wait(w, position, leaderEpoch)
+}
+
+func (p servedPartition) ListOffset(timestamp int64, committed bool, currentLeaderEpoch int32) (handler.Listed, *kerr.Error) {
+	listed, err := p.Replica.ListOffset(timestamp, committed, currentLeaderEpoch)
+	return handler.Listed(listed), err
+}
+
+// coordinatorLog is a partition of __consumer_offsets as its coordinator sees it.
+type coordinatorLog struct{ replica *replica.Replica }
+
+var _ coordinator.Log = coordinatorLog{}
+
+func (l coordinatorLog) Append(batch []byte, done func(error)) {
+	l.replica.Append(batch, -1, time.Time{}, 0, coordinatorSink(done))
+}
+
+func (l coordinatorLog) Read(dst []byte, offset int64, maxBytes int) ([]byte, error) {
+	return l.replica.Log().Read(dst, offset, l.replica.HighWatermark(), maxBytes, true)
+}
+
+func (l coordinatorLog) Offsets() (start, end int64) {
+	return l.replica.Log().StartOffset(), l.replica.HighWatermark()
+}
+
+type coordinatorSink func(error)
+
+func (done coordinatorSink) Appended(_ int, err *kerr.Error, _, _, _ int64) {
+	if err != nil {
+		done(err)
+		return
+	}
+	done(nil)
+}
+
+// logDirs describes the data directory for DescribeLogDirs.
+func logDirs(directory *storage.Directory, manager *replica.Manager) func() []handler.LogDir {
+	return func() []handler.LogDir {
+		dir := handler.LogDir{Path: directory.Root(), Failed: directory.Damaged() != nil, Total: -1, Usable: -1}
+		if absolute, err := filepath.Abs(dir.Path); err == nil {
+			dir.Path = absolute
+		}
+		if free, err := directory.Free(); err == nil {
+			dir.Usable = int64(free)
+		}
+		manager.Each(func(r *replica.Replica) {
+			if log := r.Log(); log != nil {
+				dir.Logs = append(dir.Logs, handler.LogSize{Topic: r.Topic(), Partition: r.Index(), Bytes: log.Size()})
+			}
+		})
+		return []handler.LogDir{dir}
+	}
+}

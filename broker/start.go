@@ -1,0 +1,300 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/leatlog/leat/broker/internal/controller"
+	"github.com/leatlog/leat/broker/internal/coordinator"
+	"github.com/leatlog/leat/broker/internal/group"
+	"github.com/leatlog/leat/broker/internal/handler"
+	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/quorum"
+	"github.com/leatlog/leat/broker/internal/replica"
+	"github.com/leatlog/leat/broker/internal/server"
+	"github.com/leatlog/leat/broker/internal/storage"
+	"github.com/leatlog/leat/broker/internal/vfs"
+)
+
+// listenerName is the name of the one listener, as Kafka names those without
+// encryption.
+const listenerName = "PLAINTEXT"
+
+func (e Environment) withDefaults() Environment {
+	if e.FS == nil {
+		e.FS = vfs.OS{}
+	}
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	if e.Random == nil {
+		e.Random = rand.Reader
+	}
+	e.Random = &lockedReader{reader: e.Random}
+	if e.Logger == nil {
+		nop := zerolog.Nop()
+		e.Logger = &nop
+	}
+	return e
+}
+
+// start starts the parts in order. What it started is stopped by Shutdown, also
+// after an error.
+func (b *Broker) start(ctx context.Context) error {
+	for _, reason := range b.cfg.ignored {
+		b.logger.Warn().Msg("setting without effect: " + reason)
+	}
+	if b.cfg.Flush != FlushSync {
+		b.logger.Warn().Str("flush", string(b.cfg.Flush)).
+			Msg("acknowledged records are not fsynced first: a crash of the machine loses some")
+	}
+	for _, step := range []func(context.Context) error{
+		b.openListener, b.openDirectory, b.startReplicas, b.startQuorum, b.startAdmin, b.register, b.serve,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("start of the broker: %w", err)
+		}
+	}
+	return nil
+}
+
+// openListener binds the clients' port, so that a port that is taken stops the start
+// before anything is written. Connections wait in its backlog until the broker is
+// ready.
+func (b *Broker) openListener(context.Context) error {
+	b.listener = b.cfg.Listener
+	if b.listener == nil {
+		l, err := net.Listen("tcp", b.cfg.Listen)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", b.cfg.Listen, err)
+		}
+		b.listener = l
+	}
+	b.started("listener", func(context.Context) error {
+		_ = b.listener.Close() // the server has closed it
+		return nil
+	})
+	address := b.cfg.Advertise
+	if address == "" {
+		address = b.listener.Addr().String()
+	}
+	host, port, err := splitAddress(address)
+	if err != nil || host == "" {
+		return invalid("advertise", b.cfg.Advertise, fmt.Sprintf("the listener's address %s is none that clients can be told: set it to HOST:PORT", address))
+	}
+	b.advertise = advertised{host, port}
+	return nil
+}
+
+func (b *Broker) openDirectory(context.Context) error {
+	directory, err := storage.OpenDirectory(storage.Env{FS: b.env.FS, Now: b.env.Now, Logger: b.logger}, b.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	b.directory = directory
+	b.started("data directory", func(context.Context) error { return directory.Close() })
+	return checkIdentity(b.env.FS, b.cfg.DataDir, b.cfg.NodeID)
+}
+
+// startReplicas makes what holds partitions and groups. Both are empty until the
+// broker is registered.
+func (b *Broker) startReplicas(context.Context) error {
+	flush := map[FlushMode]replica.FlushMode{FlushSync: replica.FlushSync, FlushInterval: replica.FlushInterval, FlushOS: replica.FlushOS}
+	manager, err := replica.NewManager(replica.Config{
+		NodeID: b.cfg.NodeID, Directory: b.directory, Clock: replica.Clock{Now: b.env.Now}, Logger: b.logger,
+		Flush: flush[b.cfg.Flush], FlushInterval: b.cfg.FlushInterval, RetentionInterval: b.cfg.Topics.RetentionCheck,
+		TopicDefaults: b.cfg.Topics.Defaults, ProducerExpiration: b.cfg.Limits.ProducerIDExpiration,
+		OnRole: b.roleChanged,
+	})
+	if err != nil {
+		return err
+	}
+	b.replicas = manager
+	b.started("replicas", func(context.Context) error { return manager.Close() })
+
+	g := group.DefaultConfig()
+	g.MinSessionTimeout, g.MaxSessionTimeout = b.cfg.Groups.MinSession, b.cfg.Groups.MaxSession
+	g.InitialRebalanceDelay = max(b.cfg.Groups.InitialRebalanceDelay, 0)
+	g.MaxSize, g.OffsetsRetention = int(b.cfg.Groups.MaxSize), b.cfg.Groups.OffsetsRetention
+	g.OffsetMetadataMaxSize = int(b.cfg.Groups.OffsetMetadataBytes)
+	g.NewID = b.newMemberID
+	var tasks sync.WaitGroup
+	b.coordinator = coordinator.NewRuntime(coordinator.Config{
+		Now:       b.env.Now,
+		AfterFunc: func(d time.Duration, f func()) func() { t := time.AfterFunc(d, f); return func() { t.Stop() } },
+		Go:        tasks.Go,
+		NewShard:  func(int32) coordinator.Shard { return group.NewShard(g) },
+		Logger:    b.logger,
+	})
+	b.groups = group.NewService(b.coordinator, func() int32 {
+		if t, ok := b.log.Published().Topic(metadata.OffsetsTopic); ok {
+			return int32(len(t.Partitions))
+		}
+		return 0
+	})
+	b.started("groups", func(context.Context) error {
+		b.coordinator.Close()
+		tasks.Wait()
+		return nil
+	})
+	return nil
+}
+
+// roleChanged gives the partitions of __consumer_offsets to the group coordinator
+// while this broker leads them.
+func (b *Broker) roleChanged(r *replica.Replica, role replica.Role, epoch int32) {
+	if r.Topic() != metadata.OffsetsTopic {
+		return
+	}
+	if role == replica.Leader {
+		b.coordinator.Lead(r.Index(), epoch, coordinatorLog{r})
+	} else {
+		b.coordinator.Resign(r.Index())
+	}
+}
+
+// newMemberID returns the tail of a group member's id.
+func (b *Broker) newMemberID() string {
+	id, err := metadata.NewUUID(b.env.Random)
+	if err != nil {
+		b.fail(err)
+	}
+	return id.String()
+}
+
+// startQuorum starts the metadata log and the controller that leads it.
+func (b *Broker) startQuorum(context.Context) error {
+	b.shell = newControllerShell(controller.New(controller.Config{
+		NodeID: b.cfg.NodeID, Partitions: b.cfg.Topics.Partitions, Replication: b.cfg.Topics.Replication,
+		Session: b.cfg.Cluster.Session, TopicDefaults: b.cfg.Topics.Defaults,
+	}), b.log, b.env)
+	b.log.onLeader = func(leader, epoch int32, image *metadata.Image) {
+		b.shell.leaderChanged(leader == b.cfg.NodeID, epoch, image)
+	}
+	ticks := make(chan struct{})
+	node, err := quorum.Start(quorum.Config{NodeID: b.cfg.NodeID, Dir: b.cfg.quorumDir(), FS: b.env.FS, Now: b.env.Now,
+		StateMachine: b.log, Logger: b.logger}, ticks)
+	if err != nil {
+		return err
+	}
+	b.started("quorum", func(context.Context) error { return node.Close() })
+	b.shell.quorum = node
+	b.background("metadata listener", func(stop <-chan struct{}) { b.log.listen(stop, b.replicas.Apply) })
+	b.background("quorum clock", ticker(b.cfg.Cluster.Tick, ticks))
+	b.background("quorum watch", func(stop <-chan struct{}) {
+		select {
+		case <-stop:
+		case <-node.Done():
+			b.fail(fmt.Errorf("the metadata log failed: %w", node.Err()))
+		}
+	})
+	b.background("controller", b.shell.run)
+	return nil
+}
+
+func (b *Broker) startAdmin(context.Context) error {
+	if b.cfg.Admin == "" {
+		return nil
+	}
+	admin, err := startAdmin(b.cfg.Admin, b.metrics.registry, b.healthy, b.serving)
+	if err != nil {
+		return err
+	}
+	b.admin = admin
+	b.started("admin server", func(context.Context) error { return admin.close() })
+	return nil
+}
+
+// register registers the broker and waits until it is unfenced: then it leads its
+// partitions.
+func (b *Broker) register(ctx context.Context) error {
+	incarnation, err := metadata.NewUUID(b.env.Random)
+	if err != nil {
+		return err
+	}
+	b.liveness = &liveness{call: b.shell.call, log: b.log, logger: b.logger, heartbeat: b.cfg.Cluster.Heartbeat,
+		onRegistered: b.replicas.Start, unfenced: make(chan struct{}),
+		register: controller.RegisterBroker{Broker: b.cfg.NodeID, Incarnation: incarnation, Rack: b.cfg.Rack, Roles: b.cfg.Roles,
+			Listeners: []metadata.Listener{{Name: listenerName, Host: b.advertise.host, Port: b.advertise.port}}}}
+	b.liveness.epoch.Store(-1)
+	running, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.liveness.run(running)
+	}()
+	b.started("heartbeat", func(context.Context) error {
+		cancel()
+		<-done
+		return nil
+	})
+	select {
+	case <-b.liveness.unfenced:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("start of the broker: %w", ctx.Err())
+	case <-b.failed:
+		return b.err
+	}
+}
+
+// serve opens the broker to clients.
+func (b *Broker) serve(context.Context) error {
+	h := handler.New(handler.Dependencies{
+		NodeID: b.cfg.NodeID, Image: b.log.Published, Now: b.env.Now, Logger: b.logger,
+		Controller: &controllerClient{b.shell, b.liveness, b.env.Random},
+		Partitions: partitions{b.replicas}, Groups: b.groups, LogDirs: logDirs(b.directory, b.replicas),
+		Config: b.cfg.handlers(),
+	})
+	l := b.cfg.Limits
+	s := server.New(server.Config{Table: h.Table(), Handle: h.Handle, Logger: b.logger, Metrics: b.metrics,
+		Limits: server.Limits{RequestBytes: int(l.RequestBytes), Connections: int(l.Connections), Idle: l.ConnectionIdle}})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(b.listener, listenerName); !errors.Is(err, server.ErrClosed) {
+			b.fail(fmt.Errorf("the listener failed: %w", err))
+		}
+	}()
+	b.started("server", func(ctx context.Context) error {
+		// Answers what waits in groups, so that their connections can end.
+		b.coordinator.Close()
+		ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+		defer cancel()
+		err := s.Shutdown(ctx)
+		<-done
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			b.logger.Warn().Msg("connections that still waited for an answer were cut")
+			return nil
+		}
+		return err
+	})
+	b.ready.Store(true)
+	b.logger.Info().Int32("node", b.cfg.NodeID).Str("address", b.Addr()).Str("cluster", b.ClusterID()).
+		Str("flush", string(b.cfg.Flush)).Msg("broker ready")
+	return nil
+}
+
+// drainTimeout is how long a stop waits for answers that are under way.
+const drainTimeout = 5 * time.Second
+
+// handlers returns the settings that handlers follow.
+func (c *Config) handlers() handler.Config {
+	h := handler.Config{AutoCreateTopics: !c.Topics.NoAutoCreate, DeleteTopics: !c.Topics.NoDelete,
+		OffsetsPartitions: c.Topics.OffsetsPartitions, OffsetsReplication: 1, FetchMaxBytes: c.Limits.FetchBytes, FetchSessions: int(c.Limits.FetchSessions),
+		TopicDefaults: c.Topics.Defaults}
+	for _, s := range c.Settings() {
+		h.Broker = append(h.Broker, handler.BrokerSetting(s))
+	}
+	return h
+}
