@@ -151,7 +151,8 @@ func checkProduced(version int16, records []byte) error {
 // CORRUPT_MESSAGE.
 var errInvalidRecord = errors.New("record batch is not allowed")
 
-// produceError names the failure of checkProduced as Kafka does.
+// produceError names the failure of checkProduced as Kafka does, for which a
+// truncated batch is no batch.
 func produceError(err error) *kerr.Error {
 	switch {
 	case errors.Is(err, errTransactional):
@@ -159,7 +160,7 @@ func produceError(err error) *kerr.Error {
 	case errors.Is(err, errZstd), errors.Is(err, record.ErrCodec):
 		return kerr.UnsupportedCompressionType
 	case errors.Is(err, errNoBatch), errors.Is(err, errManyBatches), errors.Is(err, errBaseOffset),
-		errors.Is(err, record.ErrMagic), errors.Is(err, errInvalidRecord):
+		errors.Is(err, record.ErrMagic), errors.Is(err, record.ErrTruncated), errors.Is(err, errInvalidRecord):
 		return kerr.InvalidRecord
 	}
 	return kerr.CorruptMessage
