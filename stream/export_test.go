@@ -16,7 +16,7 @@ func (a *App) Kill(cut func()) {
 			w.stopped = true
 			w.closeTasks(func(*running) bool { return true }, false)
 		})
-		<-done
+		w.await(done)
 	}
 	cut()
 	a.fail(errKilled)

@@ -3,6 +3,8 @@ package stream
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -43,7 +45,28 @@ func (a *App) userData() []byte {
 		m.Owned = append(m.Owned, id)
 	}
 	slices.SortFunc(m.Owned, assign.CompareTasks)
+	m.Restored = a.held()
 	return assign.AppendMember(nil, m)
+}
+
+// held tells the tasks whose stores are on this process's disk, as badgerstore
+// lays them out: <task>/<store>/checkpoint. The time of the checkpoint stands for
+// the offset: the later, the less is to be restored.
+func (a *App) held() []assign.Restored {
+	if a.cfg.StateDir == "" {
+		return nil
+	}
+	var out []assign.Restored
+	for _, id := range a.layout.Tasks {
+		for _, spec := range a.plan.SubTopologies[id.SubTopology].Stores {
+			info, err := os.Stat(filepath.Join(a.cfg.StateDir, id.String(), spec.Name, "checkpoint"))
+			if err == nil {
+				out = append(out, assign.Restored{Task: id, Offset: uint64(max(0, info.ModTime().UnixMilli()))})
+				break
+			}
+		}
+	}
+	return out
 }
 
 // assign runs on the group's leader: it deals the tasks out.
@@ -105,7 +128,7 @@ func (a *App) assigned(userData []byte) (rejoin bool, err error) {
 	before := a.owned
 	a.mu.Unlock()
 	placed := a.place(tasks, before)
-	var closing []<-chan struct{}
+	closing := make(map[*worker]<-chan struct{})
 	for _, w := range a.workers {
 		var leave []plan.TaskID
 		for id, at := range before {
@@ -114,11 +137,11 @@ func (a *App) assigned(userData []byte) (rejoin bool, err error) {
 			}
 		}
 		if len(leave) > 0 {
-			closing = append(closing, w.revoke(leave))
+			closing[w] = w.revoke(leave)
 		}
 	}
-	for _, done := range closing {
-		<-done
+	for w, done := range closing {
+		w.await(done)
 	}
 	for id := range before {
 		if _, stays := placed[id]; !stays {
@@ -174,12 +197,12 @@ func (a *App) lost(err error) {
 	a.log.Warn().Err(err).Msg("the group has dropped this process; its tasks start again from their last commit")
 	a.status.report(err)
 	a.status.setAssigned(false)
-	var closing []<-chan struct{}
-	for _, w := range a.workers {
-		closing = append(closing, w.lose())
+	closing := make([]<-chan struct{}, len(a.workers))
+	for i, w := range a.workers {
+		closing[i] = w.lose()
 	}
-	for _, done := range closing {
-		<-done
+	for i, w := range a.workers {
+		w.await(closing[i])
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -32,8 +32,8 @@ type worker struct {
 	index    int
 	log      zerolog.Logger
 	inbox    *client.Inbox
-	producer *client.Producer
-	tasks    []*running // ordered by id
+	producer *client.Producer // replaced under mu
+	tasks    []*running       // ordered by id
 	targets  map[client.Partition]target
 	fetched  []*client.Fetched // reused
 
@@ -44,7 +44,8 @@ type worker struct {
 	stopped       bool
 	stopError     error // of the last commit; read after run has returned
 
-	wake chan struct{}
+	wake  chan struct{}
+	ended chan struct{} // closed when run has returned
 
 	mu        sync.Mutex
 	calls     []func()
@@ -64,7 +65,7 @@ type target struct {
 func newWorker(ctx context.Context, a *App, index int) (*worker, error) {
 	w := &worker{
 		app: a, index: index, log: a.log.With().Int("worker", index).Logger(), inbox: client.NewInbox(),
-		targets: make(map[client.Partition]target), wake: make(chan struct{}, 1), purgeable: make(map[client.Partition]int64),
+		targets: make(map[client.Partition]target), wake: make(chan struct{}, 1), ended: make(chan struct{}), purgeable: make(map[client.Partition]int64),
 	}
 	if err := w.openProducer(ctx); err != nil {
 		return nil, err
@@ -82,6 +83,8 @@ func (w *worker) openProducer(ctx context.Context) error {
 		p.Close()
 		return err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.producer = p
 	return nil
 }
@@ -97,8 +100,8 @@ func (w *worker) post(call func()) {
 	}
 }
 
-// interrupt ends a commit that waits for the cluster, and keeps others from
-// beginning before the tasks are closed. Safe for concurrent use.
+// interrupt ends whatever waits for the cluster, and keeps commits from beginning
+// before the tasks are closed. Safe for concurrent use.
 func (w *worker) interrupt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -106,18 +109,31 @@ func (w *worker) interrupt() {
 	if w.cancel != nil {
 		w.cancel()
 	}
+	w.producer.Abort()
+}
+
+// await waits for a call of the worker, or its end.
+func (w *worker) await(done <-chan struct{}) {
+	select {
+	case <-done:
+	case <-w.ended:
+	}
 }
 
 // stop commits for the last time and ends run.
 func (w *worker) stop() {
+	// A worker that waits for a cluster that does not answer is let go.
+	late := time.AfterFunc(w.app.cfg.StopTimeout, w.interrupt)
 	w.post(func() {
+		inTime := late.Stop()
 		w.stopped = true
 		ctx, cancel := context.WithTimeout(context.Background(), w.app.cfg.StopTimeout)
 		defer cancel()
-		if err := w.commit(ctx); err != nil && !errors.Is(err, client.ErrFenced) {
+		err, _ := w.commitWithin(ctx)
+		if err != nil && (!inTime || !errors.Is(err, client.ErrFenced)) {
 			w.stopError = fmt.Errorf("the last commit failed, what it held will be processed again: %w", err)
 		}
-		w.closeTasks(func(*running) bool { return true }, w.stopError == nil)
+		w.closeTasks(func(*running) bool { return true }, err == nil)
 	})
 }
 
@@ -156,6 +172,7 @@ func (w *worker) add(ids []plan.TaskID) { w.post(func() { w.open(ids) }) }
 
 // run is the worker's goroutine. It returns after stop.
 func (w *worker) run() {
+	defer close(w.ended)
 	for {
 		w.now = w.app.cfg.Clock.Now()
 		w.runCalls()
@@ -293,7 +310,12 @@ func (w *worker) idle() {
 // recoverFrom goes on after an error: a lost membership is the group's to
 // report, a failed producer is replaced, all else stops the App.
 func (w *worker) recoverFrom(err error) {
+	w.mu.Lock()
+	lost := w.lost
+	w.mu.Unlock()
 	switch {
+	case lost:
+		return // the call that closes the tasks is on its way
 	case errors.Is(err, client.ErrFenced):
 		// Nothing more is committed: the tasks go when the group says so.
 		w.app.group.Rejoin()

@@ -340,7 +340,7 @@ func TestCutConnectionsLoseAndDoubleNothing(t *testing.T) {
 	}
 	const n = 4000
 	for i := range n {
-		if err := to.Append(int32(i%2), int64(i), nil, fmt.Appendf(nil, "%d %d", i, rng.Uint64()), nil); err != nil {
+		if err := to.Append(int32(i%2), int64(i), nil, fmt.Appendf(nil, "%d some more bytes to fill batches", i), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -68,6 +68,7 @@ type producerPartition struct {
 	partition int32
 	builder   batchBuilder
 	sequence  int32 // of the next batch built
+	open      bool  // in Producer.open
 
 	// Under Producer.mu.
 	id     [16]byte
@@ -201,7 +202,8 @@ func (t *ProducerTopic) Append(partition int32, timestamp int64, key, value []by
 		return fmt.Errorf("client: produce to %s-%d: %w: the topic has %d partitions", t.name, partition, ErrUnknownTopic, len(t.partitions))
 	}
 	pp := t.partitions[partition]
-	if pp.builder.count == 0 {
+	if !pp.open {
+		pp.open = true
 		t.producer.open = append(t.producer.open, pp)
 	}
 	pp.builder.append(timestamp, key, value, headers)
@@ -252,23 +254,41 @@ func (p *Producer) buffer() []byte {
 	return nil
 }
 
-// Send closes the open batches and begins to send them. It does not wait.
-func (p *Producer) Send() error {
+// Send begins to send the open batches of partitions that have none on their
+// way; those of the others grow meanwhile, so that calling it often makes no
+// queue of small batches. It does not wait.
+func (p *Producer) Send() error { return p.sealOpen(false) }
+
+// sealOpen builds open batches: all, or those that can go at once.
+func (p *Producer) sealOpen(all bool) error {
 	var first error
-	for i, pp := range p.open {
-		p.open[i] = nil
+	kept := p.open[:0]
+	for _, pp := range p.open {
+		if !all && p.isQueued(pp) {
+			kept = append(kept, pp)
+			continue
+		}
+		pp.open = false
 		if err := p.seal(pp, false); err != nil && first == nil {
 			first = err
 		}
 	}
-	p.open = p.open[:0]
+	clear(p.open[len(kept):])
+	p.open = kept
 	return first
+}
+
+// isQueued says whether a partition has batches that are not acknowledged.
+func (p *Producer) isQueued(pp *producerPartition) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(pp.queue) > 0
 }
 
 // Flush sends what is open and waits until everything is acknowledged. After an
 // error other than ctx's the producer has failed.
 func (p *Producer) Flush(ctx context.Context) error {
-	if err := p.Send(); err != nil {
+	if err := p.sealOpen(true); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -290,6 +310,10 @@ func (p *Producer) Flush(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Abort fails the producer: calls that wait return, what was not acknowledged
+// may or may not be in the log. Safe for concurrent use.
+func (p *Producer) Abort() { p.fail(fmt.Errorf("%w: it was aborted", ErrProducerFailed)) }
 
 // fail ends the producer: every call from now on returns err.
 func (p *Producer) fail(err error) {

@@ -32,7 +32,8 @@ type Member struct {
 // Restored says how much of a task's state a member holds.
 type Restored struct {
 	Task plan.TaskID
-	// Offset is the sum of the changelog offsets that the stores hold.
+	// Offset orders the holders of a task: the sum of the changelog offsets that
+	// their stores hold, or another measure that grows with what is restored.
 	Offset uint64
 }
 
