@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/leatlog/leat/stream/client"
+)
+
+const (
+	// partitions of the example's topics: two tasks share the work.
+	partitions = 2
+	// history is how far back the page shows closed windows when it starts.
+	history = time.Hour
+	// keepSamples bounds the samples that wait while the cluster does not answer.
+	keepSamples = 20_000
+)
+
+// createTopics makes the example's topics unless they are there.
+func createTopics(ctx context.Context, c *client.Client) error {
+	for _, topic := range []struct {
+		name      string
+		retention time.Duration
+	}{{samplesTopic.Name, 24 * time.Hour}, {rollupsTopic.Name, 7 * 24 * time.Hour}, {liveTopic.Name, time.Hour}} {
+		err := c.CreateTopics(ctx, client.NewTopic{
+			Name: topic.name, Partitions: partitions, Replication: -1,
+			Config: map[string]string{"retention.ms": strconv.FormatInt(topic.retention.Milliseconds(), 10)},
+		})
+		if err != nil && !errors.Is(err, client.ErrTopicExists) {
+			return fmt.Errorf("create topic %q: %w", topic.name, err)
+		}
+	}
+	return nil
+}
+
+// publisher writes samples to host-metrics.
+type publisher struct {
+	client  *client.Client
+	log     zerolog.Logger
+	board   *board
+	waiting []Sample // not acknowledged yet
+}
+
+// run publishes what read returns, every interval until ctx ends. The last
+// samples are acknowledged when it returns, unless the cluster does not answer.
+func (p *publisher) run(ctx context.Context, interval time.Duration, read func(context.Context, time.Time) ([]Sample, error)) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	var producer *client.Producer
+	defer func() {
+		if producer != nil {
+			producer.Close()
+		}
+	}()
+	var unreadable string
+	for {
+		samples, err := read(ctx, time.Now())
+		if err != nil && err.Error() != unreadable && ctx.Err() == nil {
+			unreadable = err.Error()
+			p.log.Warn().Err(err).Msg("some metrics cannot be read on this machine; the others go on")
+		}
+		p.waiting = append(p.waiting, samples...)
+		if lost := len(p.waiting) - keepSamples; lost > 0 {
+			p.log.Error().Int("samples", lost).Msg("the cluster has not answered for too long: the oldest samples are given up")
+			p.waiting = p.waiting[lost:]
+		}
+		producer, err = p.publish(producer)
+		p.board.published(err)
+		if err != nil {
+			p.log.Warn().Err(err).Int("waiting", len(p.waiting)).Msg("publishing failed; trying again with the next samples")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// publishTimeout bounds one attempt, and so how long the end of the program
+// waits.
+const publishTimeout = 10 * time.Second
+
+// publish writes what waits, with a new producer when there is none. It returns
+// the producer to go on with, nil when it has failed.
+func (p *publisher) publish(producer *client.Producer) (*client.Producer, error) {
+	if len(p.waiting) == 0 {
+		return producer, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
+	defer cancel()
+	if producer == nil {
+		var err error
+		if producer, err = p.client.NewProducer(ctx, client.ProducerConfig{Codec: client.LZ4}); err != nil {
+			return nil, err
+		}
+	}
+	err := p.write(ctx, producer)
+	if err != nil {
+		producer.Close()
+		return nil, err
+	}
+	p.board.sampled(len(p.waiting))
+	p.waiting = p.waiting[:0]
+	return producer, nil
+}
+
+func (p *publisher) write(ctx context.Context, producer *client.Producer) error {
+	topic, err := producer.Topic(ctx, samplesTopic.Name)
+	if err != nil {
+		return err
+	}
+	for _, s := range p.waiting {
+		value, err := json.Marshal(s)
+		if err != nil {
+			return fmt.Errorf("sample of %q: %w", s.Metric, err)
+		}
+		if err := topic.AppendByKey(s.Time.UnixMilli(), []byte(s.Metric), value, nil); err != nil {
+			return err
+		}
+	}
+	return producer.Flush(ctx)
+}
+
+// follow shows the rollups on the board until ctx ends: the closed windows of the
+// last hour and all that come, and open windows as they change.
+func follow(ctx context.Context, c *client.Client, b *board, log zerolog.Logger) error {
+	fetcher := c.NewFetcher(client.FetcherConfig{})
+	defer fetcher.Close()
+	inbox := client.NewInbox()
+	for topic, back := range map[string]time.Duration{rollupsTopic.Name: history, liveTopic.Name: 10 * time.Second} {
+		for partition := range int32(partitions) {
+			p := client.Partition{Topic: topic, Partition: partition}
+			offset, err := c.ListOffset(ctx, p, time.Now().Add(-back).UnixMilli())
+			if err == nil && offset < 0 { // there is nothing as young as that
+				offset, err = c.ListOffset(ctx, p, client.LatestOffset)
+			}
+			if err != nil {
+				return fmt.Errorf("follow %s: %w", p, err)
+			}
+			fetcher.Add(p, offset, client.ResetEarliest, inbox)
+		}
+	}
+	var fetched []*client.Fetched
+	var records client.Records
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-inbox.Ready():
+		}
+		fetched = inbox.Take(fetched[:0])
+		for _, f := range fetched {
+			if f.Err != nil {
+				return fmt.Errorf("follow %s: %w", f.Partition, f.Err)
+			}
+			if err := show(f, &records, b, log); err != nil {
+				return fmt.Errorf("follow %s: %w", f.Partition, err)
+			}
+			f.Release()
+		}
+	}
+}
+
+func show(f *client.Fetched, records *client.Records, b *board, log zerolog.Logger) error {
+	const chunk = 500
+	for !f.Done() {
+		records.Reset()
+		if err := f.Decode(records, chunk); err != nil {
+			return err
+		}
+		for _, r := range records.Records {
+			var rollup Rollup
+			if err := json.Unmarshal(r.Value, &rollup); err != nil {
+				log.Warn().Err(err).Stringer("partition", f.Partition).Int64("offset", r.Offset).Msg("this record is no rollup")
+				continue
+			}
+			b.show(rollup)
+		}
+	}
+	return nil
+}

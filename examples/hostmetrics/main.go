@@ -1,0 +1,218 @@
+// Command hostmetrics shows a live rollup of this machine's metrics: it samples
+// them every second into a topic, rolls them up in windows with a topology, and
+// shows the result in the terminal and on a local page. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/leatlog/leat/broker"
+	"github.com/leatlog/leat/stream"
+	"github.com/leatlog/leat/stream/client"
+)
+
+const appID = "hostmetrics"
+
+// options are the command line.
+type options struct {
+	bootstrap string
+	listen    string
+	http      string
+	dataDir   string
+	interval  time.Duration
+	// read takes the samples; a test has its own.
+	read func(context.Context, time.Time) ([]Sample, error)
+}
+
+func parseOptions(arguments []string) (options, error) {
+	o := options{read: newSampler().Read}
+	f := flag.NewFlagSet("hostmetrics", flag.ContinueOnError)
+	f.StringVar(&o.bootstrap, "bootstrap", "", "`HOST:PORT,...` of a Leat or Apache Kafka cluster to use; without it a broker is started in this process")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:9092", "`HOST:PORT` that the broker in this process listens on; a free port when it is taken")
+	f.StringVar(&o.http, "http", "127.0.0.1:8080", "`HOST:PORT` of the page; a free port when it is taken")
+	f.StringVar(&o.dataDir, "data-dir", defaultDataDir(), "`DIR` of everything that is kept")
+	f.DurationVar(&o.interval, "interval", time.Second, "time between samples")
+	if err := f.Parse(arguments); err != nil {
+		return o, err
+	}
+	switch {
+	case f.NArg() > 0:
+		return o, fmt.Errorf("hostmetrics: %q is not understood: there are flags only, see --help", f.Arg(0))
+	case o.interval < 10*time.Millisecond:
+		return o, fmt.Errorf("hostmetrics: --interval is %v: it must be at least 10ms", o.interval)
+	case o.dataDir == "":
+		return o, errors.New("hostmetrics: --data-dir is empty: give a directory")
+	}
+	return o, nil
+}
+
+// defaultDataDir is a directory of the user's, the same at every start.
+func defaultDataDir() string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "leat-data"
+	}
+	return filepath.Join(cache, "leat", "hostmetrics")
+}
+
+func main() {
+	o, err := parseOptions(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if err == nil {
+		err = run(ctx, o, os.Stdout)
+	}
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run runs the example until ctx ends.
+func run(ctx context.Context, o options, out *os.File) (err error) {
+	if err := os.MkdirAll(o.dataDir, 0o755); err != nil {
+		return fmt.Errorf("hostmetrics: make --data-dir: %w", err)
+	}
+	logFile, err := os.OpenFile(filepath.Join(o.dataDir, "hostmetrics.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("hostmetrics: open the log: %w", err)
+	}
+	defer logFile.Close()
+	log := zerolog.New(zerolog.SyncWriter(logFile)).With().Timestamp().Logger().Level(zerolog.InfoLevel)
+
+	stateDir := filepath.Join(o.dataDir, "state")
+	bootstrap := strings.Split(o.bootstrap, ",")
+	if o.bootstrap == "" {
+		b, err := startBroker(ctx, o, log, out)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.Close()) }()
+		bootstrap = []string{b.Addr()}
+	} else {
+		// The state belongs to the cluster that holds its changelogs.
+		stateDir = filepath.Join(o.dataDir, "cluster-"+fileName(o.bootstrap), "state")
+	}
+	return runOn(ctx, o, bootstrap, stateDir, log, out)
+}
+
+// fileName turns an address into the name of a file.
+func fileName(address string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+			return r
+		}
+		return '_'
+	}, address)
+}
+
+// startBroker starts a broker in this process, on another port when its own is
+// taken.
+func startBroker(ctx context.Context, o options, log zerolog.Logger, out *os.File) (*broker.Broker, error) {
+	config := broker.DefaultConfig()
+	config.DataDir = filepath.Join(o.dataDir, "broker")
+	config.Environment.Logger = &log
+	// The example is alone in its group: its tasks need not wait for others.
+	config.Groups.InitialRebalanceDelay = -1
+	moved := false
+	l, err := listen(o.listen, &moved)
+	if err != nil {
+		return nil, fmt.Errorf("hostmetrics: --listen %s: %w", o.listen, err)
+	}
+	if moved {
+		fmt.Fprintf(out, "%s is taken: the broker listens on %s\n", o.listen, l.Addr())
+	}
+	config.Listener = l
+	b, err := broker.Start(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("hostmetrics: start the broker in %s: %w", config.DataDir, err)
+	}
+	return b, nil
+}
+
+// runOn runs the example on a cluster until ctx ends or a part of it fails.
+func runOn(ctx context.Context, o options, bootstrap []string, stateDir string, log zerolog.Logger, out *os.File) error {
+	c, err := client.New(client.Config{Bootstrap: bootstrap, ClientID: appID, Logger: log})
+	if err != nil {
+		return fmt.Errorf("hostmetrics: %w", err)
+	}
+	defer c.Close()
+	if err := createTopics(ctx, c); err != nil {
+		return fmt.Errorf("hostmetrics: %w", err)
+	}
+	plan, err := rollupTopology().Build()
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	app, err := stream.New(plan, stream.Config{
+		AppID: appID, Bootstrap: bootstrap, StateDir: stateDir, Logger: log, Metrics: registry,
+		// Open windows are shown once a second; nobody waits for them more often.
+		CommitInterval: time.Second, Workers: partitions,
+	})
+	if err != nil {
+		return err
+	}
+	b := newBoard(strings.Join(bootstrap, ","), o.dataDir, registry)
+	web, moved, err := openPage(o.http, b)
+	if err != nil {
+		return fmt.Errorf("hostmetrics: %w", err)
+	}
+	announce(out, o, web, moved, bootstrap)
+	defer fmt.Fprintln(out, "\nstopped; the next start goes on from here")
+
+	// Samples stop first and are acknowledged, then the app commits what it has read.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	appContext, stopApp := context.WithCancel(context.Background())
+	defer stopApp()
+	var parts, appDone sync.WaitGroup
+	var first sync.Once
+	var failed error
+	part := func(wait *sync.WaitGroup, f func() error) {
+		wait.Go(func() {
+			if err := f(); err != nil {
+				first.Do(func() { failed = fmt.Errorf("hostmetrics: %w", err) })
+				stop()
+			}
+		})
+	}
+	part(&appDone, func() error { return app.Run(appContext) })
+	part(&parts, func() error {
+		p := publisher{client: c, log: log, board: b}
+		p.run(ctx, o.interval, o.read)
+		return nil
+	})
+	part(&parts, func() error { return follow(ctx, c, b, log) })
+	part(&parts, func() error { return web.serve(ctx) })
+	part(&parts, func() error { showTerminal(ctx, out, b, web.URL()); return nil })
+	part(&parts, func() error { b.run(ctx); return nil })
+	parts.Wait()
+	stopApp()
+	appDone.Wait()
+	return failed
+}
+
+func announce(out *os.File, o options, web *page, moved bool, bootstrap []string) {
+	if moved {
+		fmt.Fprintf(out, "%s is taken: the page is on another port\n", o.http)
+	}
+	fmt.Fprintf(out, "page:  %s\nKafka: %s   topics %s, %s   (kcat -b %s -t %s)\ndata:  %s\n",
+		web.URL(), strings.Join(bootstrap, ","), samplesTopic.Name, rollupsTopic.Name, bootstrap[0], rollupsTopic.Name, o.dataDir)
+}
