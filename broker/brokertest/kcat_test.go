@@ -38,9 +38,9 @@ func kcat(t *testing.T, b *brokertest.Broker, stdin string, args ...string) stri
 	return out.String()
 }
 
-// storedCodecs returns the codecs of the batches of a topic's partition 0, as
-// they are stored, and their size.
-func storedCodecs(t *testing.T, b *brokertest.Broker, topic string) (codecs map[record.Codec]int, size int) {
+// storedBytes returns how many bytes of batches a topic's partition 0 stores
+// under each codec.
+func storedBytes(t *testing.T, b *brokertest.Broker, topic string) map[record.Codec]int {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
 	if err != nil {
@@ -67,16 +67,15 @@ func storedCodecs(t *testing.T, b *brokertest.Broker, topic string) (codecs map[
 	if err != nil {
 		t.Fatal(err)
 	}
-	codecs = map[record.Codec]int{}
+	stored := map[record.Codec]int{}
 	for rest := response.Topics[0].Partitions[0].RecordBatches; len(rest) > 0; {
 		var batch record.Batch
 		if batch, rest, err = record.Parse(rest); err != nil {
 			t.Fatal(err)
 		}
-		codecs[batch.Codec()]++
-		size += len(batch)
+		stored[batch.Codec()] += len(batch)
 	}
-	return codecs, size
+	return stored
 }
 
 // TestKcatProducesAndConsumesEveryCodec: what a client compresses is stored
@@ -101,14 +100,14 @@ func TestKcatProducesAndConsumesEveryCodec(t *testing.T) {
 			if got := kcat(t, b, "", "-C", "-t", topic, "-K", "\t", "-e", "-q", "-X", "check.crcs=true"); got != lines.String() {
 				t.Fatalf("consumed %d bytes, produced %d", len(got), lines.Len())
 			}
-			codecs, size := storedCodecs(t, b, topic)
-			if len(codecs) != 1 || codecs[c.codec] == 0 {
-				t.Fatalf("stored batches have codecs %v", codecs)
-			}
+			stored := storedBytes(t, b, topic)
 			if c.codec == record.CodecNone {
-				plain = size
-			} else if size > plain/2 {
-				t.Fatalf("%d bytes are stored, %d without compression", size, plain)
+				plain = stored[record.CodecNone]
+				return
+			}
+			// librdkafka sends a batch of one record plain when that is smaller.
+			if stored[c.codec] == 0 || stored[c.codec] > plain/2 || stored[record.CodecNone] > 1000 {
+				t.Fatalf("stored bytes by codec are %v, and %d without compression", stored, plain)
 			}
 		})
 	}
