@@ -52,9 +52,11 @@ func content(t testing.TB, disk FS, name string) string {
 // TestConformance holds every file system to the contract of FS and File.
 func TestConformance(t *testing.T) {
 	systems := map[string]func(t *testing.T) (FS, string){
-		"os":     func(t *testing.T) (FS, string) { return OS{}, filepath.ToSlash(t.TempDir()) },
-		"mem":    func(*testing.T) (FS, string) { return NewMem(), "/root" },
-		"faulty": func(*testing.T) (FS, string) { return NewFaulty(NewMem(), func(Operation) error { return nil }), "/root" },
+		"os":  func(t *testing.T) (FS, string) { return OS{}, filepath.ToSlash(t.TempDir()) },
+		"mem": func(*testing.T) (FS, string) { return NewMem(), "/root" },
+		"faulty": func(*testing.T) (FS, string) {
+			return NewFaulty(NewMem(), func(Operation) error { return nil }), "/root"
+		},
 	}
 	checks := map[string]func(t *testing.T, disk FS, dir string){
 		"names": checkNames, "bytes": checkBytes, "directories": checkDirectories, "locks": checkLocks,
