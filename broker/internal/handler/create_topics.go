@@ -30,7 +30,7 @@ func createTopics(h *Handler, _ context.Context, request *wire.Request, respond 
 		case counts[t.Topic] > 1:
 			code, message = kerr.InvalidRequest.Code, "Duplicate topic name."
 		case t.Topic == metadata.ClusterTopic:
-			code, message = kerr.TopicAuthorizationFailed.Code, "Authorization failed."
+			code, message = kerr.InvalidRequest.Code, "Creation of internal topic "+metadata.ClusterTopic+" is prohibited."
 		default:
 			return false
 		}

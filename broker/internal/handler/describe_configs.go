@@ -36,7 +36,7 @@ func describeConfigs(h *Handler, _ context.Context, request *wire.Request, respo
 		}
 		for n := range configs {
 			c := &configs[n]
-			if asked.ConfigNames != nil && !slices.Contains(asked.ConfigNames, c.Name) {
+			if len(asked.ConfigNames) > 0 && !slices.Contains(asked.ConfigNames, c.Name) {
 				continue
 			}
 			if !body.IncludeSynonyms {

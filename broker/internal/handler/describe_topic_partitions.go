@@ -24,14 +24,16 @@ func describeTopicPartitions(h *Handler, _ context.Context, request *wire.Reques
 	image := h.Image()
 	names := describedNames(image, body)
 	if c := body.Cursor; c != nil {
-		if c.Partition < 0 {
+		at, found := slices.BinarySearch(names, c.Topic)
+		if c.Partition < 0 || !found && len(body.Topics) > 0 {
 			for _, name := range names {
-				response.Topics = append(response.Topics, missingTopic(name, kerr.InvalidRequest.Code))
+				t := kmsg.NewDescribeTopicPartitionsResponseTopic()
+				t.Topic, t.ErrorCode = &name, kerr.InvalidRequest.Code
+				response.Topics = append(response.Topics, t)
 			}
 			respond(wire.Response{Body: response})
 			return
 		}
-		at, _ := slices.BinarySearch(names, c.Topic)
 		names = names[at:]
 	}
 	left := min(max(int(body.ResponsePartitionLimit), 1), maxDescribedPartitions)
@@ -80,6 +82,7 @@ func describedNames(image *metadata.Image, body *kmsg.DescribeTopicPartitionsReq
 func missingTopic(name string, code int16) kmsg.DescribeTopicPartitionsResponseTopic {
 	t := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	t.Topic, t.ErrorCode, t.IsInternal = &name, code, metadata.IsInternal(name)
+	t.AuthorizedOperations = topicOperations
 	return t
 }
 

@@ -61,8 +61,6 @@ type served struct {
 	done chan error
 }
 
-type handleFunc = func(context.Context, *wire.Request, wire.Responder)
-
 // table serves a few APIs of which the tests make requests.
 func table(t testing.TB) *wire.Table {
 	t.Helper()
