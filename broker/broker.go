@@ -99,7 +99,10 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// Addr returns the HOST:PORT that clients connect to.
+// ListenAddr returns the address that the listener is bound to.
+func (b *Broker) ListenAddr() string { return b.listener.Addr().String() }
+
+// Addr returns the HOST:PORT that clients are told to connect to.
 func (b *Broker) Addr() string {
 	return net.JoinHostPort(b.advertise.host, fmt.Sprint(b.advertise.port))
 }

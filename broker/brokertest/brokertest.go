@@ -121,13 +121,21 @@ func Start(t testing.TB, opts ...Option) *Broker {
 	return b
 }
 
-// Addr returns the address that clients connect to, HOST:PORT.
+// Addr returns the address that clients connect to, HOST:PORT: where the broker
+// listens, unless Config.Advertise says otherwise.
 func (b *Broker) Addr() string {
-	if b.memory {
+	switch {
+	case b.memory:
 		return memoryAddress
+	case b.config.Advertise != "":
+		return b.config.Advertise
 	}
 	return b.config.Listen
 }
+
+// Listening returns the HOST:PORT that the broker listens on, which a proxy before
+// it forwards to. It means nothing with InMemoryNetwork.
+func (b *Broker) Listening() string { return b.config.Listen }
 
 // Dial connects to the broker, whatever address is asked for; it fits kgo.Dialer
 // and sarama's Net.Proxy.Dialer with a small adapter. It works over any network
@@ -197,7 +205,7 @@ func (b *Broker) Restart() {
 		b.t.Fatalf("brokertest: start: %v", err)
 	}
 	if !b.memory {
-		b.config.Listen = r.Addr() // the same port at the next start
+		b.config.Listen = r.ListenAddr() // the same port at the next start
 	}
 	b.running.Store(r)
 }
