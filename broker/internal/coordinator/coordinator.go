@@ -11,8 +11,8 @@
 // CoordinatorRuntime, with one lock per shard in place of its event loop.
 //
 // An event that follows another in time sees the other's records applied though
-// they are not committed yet. That is sound because its own records come later
-// in the same log: its outcome is released after theirs.
+// they are not committed yet. That is sound because its outcome is released after
+// theirs, whether it has records, which come later in the same log, or none.
 package coordinator
 
 import (
@@ -26,6 +26,9 @@ var (
 	ErrNotCoordinator = errors.New("coordinator: this node does not lead the partition")
 	// ErrLoading says that the partition's state is still being read.
 	ErrLoading = errors.New("coordinator: the partition is being loaded")
+	// ErrTooLarge is given to Result.Done when the records are larger than a batch
+	// may be. Nothing was appended or replayed.
+	ErrTooLarge = errors.New("coordinator: the records are larger than a batch may be")
 )
 
 // Record is a record of a coordinator's partition. A nil Value is a tombstone.
@@ -35,9 +38,11 @@ type Record struct{ Key, Value []byte }
 type Result struct {
 	// Records are to be appended as one batch; they may be none.
 	Records []Record
+	// Several says that the records may be appended as several batches.
+	Several bool
 	// Done, when not nil, is called once, under the shard's lock: with nil when the
-	// records are committed (at once when there are none), or with the reason why
-	// they are not. It may itself give a result.
+	// records and all that were appended before are committed (at once when they
+	// are), or with the reason why they are not. It may itself give a result.
 	Done func(err error) Result
 }
 
@@ -57,12 +62,15 @@ type Shard interface {
 
 // Log is the partition that holds a shard's records.
 type Log interface {
-	// Append appends a record batch. done is called once, from any goroutine, when
-	// the batch is committed (on disk on every in-sync replica) or failed.
+	// Append appends a record batch, which it does not keep. done is called once,
+	// from any goroutine and perhaps before Append returns, when the batch is
+	// committed (on disk on every in-sync replica) or failed. A batch whose append
+	// failed may still be committed later.
 	Append(batch []byte, done func(err error))
 	// Read appends whole committed batches from offset on to dst, at most maxBytes of
 	// them but at least one when there is one.
 	Read(dst []byte, offset int64, maxBytes int) ([]byte, error)
-	// Offsets returns the first offset and the end of what is committed.
+	// Offsets returns the first offset and the end of the log, whether what is
+	// before it is committed yet or not.
 	Offsets() (start, end int64)
 }

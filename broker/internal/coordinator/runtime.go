@@ -10,9 +10,19 @@ import (
 	"github.com/leatlog/leat/broker/internal/record"
 )
 
-const loadBytes = 1 << 20
+const (
+	// loadBytes is how much of the log is read at a time.
+	loadBytes = 1 << 20
+	// tailPoll is how often a loader looks whether the end of the log is committed.
+	// It is not only where a leader has just begun.
+	tailPoll = 10 * time.Millisecond
+	// defaultMaxBatch is Kafka's default of max.message.bytes.
+	defaultMaxBatch = 1048588
+	// recordOverhead is the most that a record takes beside key and value.
+	recordOverhead = 40
+)
 
-// Config configures a Runtime. All fields are required but Logger.
+// Config configures a Runtime. All fields are required but MaxBatch and Logger.
 type Config struct {
 	// Now is the clock.
 	Now func() time.Time
@@ -23,6 +33,9 @@ type Config struct {
 	Go func(f func())
 	// NewShard makes an empty shard.
 	NewShard func(partition int32) Shard
+	// MaxBatch is the largest record batch that the logs take, in bytes; Kafka's
+	// default of max.message.bytes when it is 0.
+	MaxBatch int
 	Logger   zerolog.Logger
 }
 
@@ -46,18 +59,31 @@ type host struct {
 	mu      sync.Mutex
 	shard   Shard
 	loaded  bool
-	gone    bool // leadership is over, or the log failed
+	next    int64 // what to load next, up to end
+	end     int64
+	gone    bool  // leadership is over, or the log failed
+	failed  error // why the log failed: nothing that saw the state may succeed
 	stop    func()
 	alarm   time.Time
 	builder *record.Builder
 
 	outcomesMu sync.Mutex // taken after mu, or alone
-	outcomes   []outcome
+	outcomes   []*outcome // in the order of the events
 	releasing  bool
 }
 
 // NewRuntime returns a runtime without partitions.
-func NewRuntime(cfg Config) *Runtime { return &Runtime{cfg: cfg, hosts: map[int32]*host{}} }
+func NewRuntime(cfg Config) *Runtime {
+	if cfg.MaxBatch == 0 {
+		cfg.MaxBatch = defaultMaxBatch
+	}
+	return &Runtime{cfg: cfg, hosts: map[int32]*host{}}
+}
+
+func (r *Runtime) newHost(partition, epoch int32, log Log) *host {
+	return &host{runtime: r, partition: partition, epoch: epoch, log: log,
+		shard: r.cfg.NewShard(partition), builder: record.NewBuilder(record.CodecNone)}
+}
 
 // Lead says that this node leads the partition in the epoch, with its log. The
 // partition is loaded on another goroutine; until then Do reports ErrLoading.
@@ -68,13 +94,14 @@ func (r *Runtime) Lead(partition, epoch int32, log Log) {
 		r.mu.Unlock()
 		return
 	}
-	h := &host{runtime: r, partition: partition, epoch: epoch, log: log,
-		shard: r.cfg.NewShard(partition), builder: record.NewBuilder(record.CodecNone)}
+	h := r.newHost(partition, epoch, log)
 	r.hosts[partition] = h
 	r.mu.Unlock()
 	if old != nil {
 		old.unload()
 	}
+	// Only now, as the old shard appends no more.
+	h.next, h.end = log.Offsets()
 	r.cfg.Go(h.load)
 }
 
@@ -135,46 +162,49 @@ func (r *Runtime) Do(partition int32, event func(shard Shard, now time.Time) Res
 	return nil
 }
 
-// load replays the log.
+// load replays the log, up to what its end was when the leadership came. All of
+// that has to be committed: a leader's log may end with records that are not yet,
+// and the state must not miss them when they are.
 func (h *host) load() {
 	err := h.replayAll()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.gone {
-		return
-	}
-	if err != nil {
-		h.runtime.cfg.Logger.Error().Err(err).Int32("partition", h.partition).
+	switch cfg := &h.runtime.cfg; {
+	case h.gone:
+	case err != nil:
+		cfg.Logger.Error().Err(err).Int32("partition", h.partition).
 			Msg("a coordinator's partition cannot be read; its groups are not served. Check the partition's log, then restart the node")
-		h.gone = true
-		return
+		h.leave()
+	case h.next < h.end:
+		h.stop = cfg.AfterFunc(tailPoll, func() { cfg.Go(h.load) })
+	default:
+		h.loaded, h.stop = true, nil
+		h.take(h.shard.Loaded(cfg.Now()))
+		h.arm()
 	}
-	h.loaded = true
-	h.take(h.shard.Loaded(h.runtime.cfg.Now()))
-	h.arm()
 }
 
+// replayAll replays what is committed.
 func (h *host) replayAll() error {
 	var buffer []byte
-	offset, end := h.log.Offsets()
-	for offset < end {
+	for h.next < h.end {
 		var err error
-		buffer, err = h.log.Read(buffer[:0], offset, loadBytes)
+		buffer, err = h.log.Read(buffer[:0], h.next, loadBytes)
 		if err != nil {
-			return fmt.Errorf("coordinator: read partition %d at %d: %w", h.partition, offset, err)
+			return fmt.Errorf("coordinator: read partition %d at %d: %w", h.partition, h.next, err)
 		}
 		if len(buffer) == 0 {
-			return nil // all that is left is not committed
+			return nil
 		}
 		for rest := buffer; len(rest) > 0; {
 			var batch record.Batch
 			if batch, rest, err = record.Parse(rest); err != nil {
-				return fmt.Errorf("coordinator: partition %d at %d: %w", h.partition, offset, err)
+				return fmt.Errorf("coordinator: partition %d at %d: %w", h.partition, h.next, err)
 			}
 			if err := h.replayBatch(batch); err != nil {
 				return fmt.Errorf("coordinator: partition %d at %d: %w", h.partition, batch.BaseOffset(), err)
 			}
-			offset = batch.NextOffset()
+			h.next = batch.NextOffset()
 		}
 	}
 	return nil
@@ -194,78 +224,147 @@ func (h *host) replayBatch(batch record.Batch) error {
 	})
 }
 
+// outcome is what became of an event, and who waits for it.
+type outcome struct {
+	follows bool // fails when one before it failed
+	settled bool
+	err     error
+	done    func(error) Result
+}
+
 // take appends a result's records, replays them, and sees to its outcome. The
 // lock is held.
 func (h *host) take(result Result) {
-	if len(result.Records) == 0 {
-		if result.Done != nil {
-			h.take(result.Done(nil))
+	records, done := result.Records, result.Done
+	if len(records) == 0 {
+		if done != nil && !h.follow(&outcome{follows: true, settled: true, done: done}) {
+			h.take(done(nil))
 		}
 		return
 	}
+	for len(records) > 0 {
+		part := records
+		if result.Several {
+			part = h.prefix(records)
+		}
+		o := &outcome{follows: len(part) < len(result.Records)}
+		records = records[len(part):]
+		if len(records) == 0 {
+			o.done = done
+		}
+		if err := h.append(part, o); err != nil {
+			if done != nil {
+				h.fail(done, err)
+			}
+			return
+		}
+	}
+}
+
+// fail tells who waits that nothing was appended.
+func (h *host) fail(done func(error) Result, err error) {
+	if result := done(err); !h.gone {
+		h.take(result)
+	}
+}
+
+// prefix returns the first records, as many as fit into a batch, one at least.
+func (h *host) prefix(records []Record) []Record {
+	size := record.HeaderSize
+	for i, r := range records {
+		if size += len(r.Key) + len(r.Value) + recordOverhead; size > h.runtime.cfg.MaxBatch && i > 0 {
+			return records[:i]
+		}
+	}
+	return records
+}
+
+// append replays records and appends them as one batch. After an error nothing
+// was appended.
+func (h *host) append(records []Record, o *outcome) error {
 	now := h.runtime.cfg.Now().UnixMilli()
 	h.builder.Reset()
-	for _, r := range result.Records {
+	for _, r := range records {
 		h.builder.Append(now, r.Key, r.Value, nil)
 	}
 	batch := h.builder.Build(nil)
-	for _, r := range result.Records {
+	if limit := h.runtime.cfg.MaxBatch; len(batch) > limit {
+		return fmt.Errorf("%w: partition %d: %d bytes, the limit is %d", ErrTooLarge, h.partition, len(batch), limit)
+	}
+	for _, r := range records {
 		if err := h.shard.Replay(r, now); err != nil {
 			// A record that the shard itself made: a bug, and the state is not what it
 			// should be. Nothing was appended, so loading again gives the old state.
 			h.runtime.cfg.Logger.Error().Err(err).Int32("partition", h.partition).Msg("a coordinator cannot replay its own record; please report this")
-			h.drop(err, result.Done)
-			return
+			h.drop(err, nil)
+			return err
 		}
 	}
-	done := result.Done
-	h.log.Append(batch, func(err error) { h.settle(outcome{err, done}) })
+	h.outcomesMu.Lock()
+	h.outcomes = append(h.outcomes, o)
+	h.outcomesMu.Unlock()
+	h.log.Append(batch, func(err error) { h.settle(o, err) })
+	return nil
 }
 
-// outcome is what became of an append, and who waits for it.
-type outcome struct {
-	err  error
-	done func(error) Result
+// follow has an outcome released after those before it; false says that there
+// are none.
+func (h *host) follow(o *outcome) bool {
+	h.outcomesMu.Lock()
+	defer h.outcomesMu.Unlock()
+	if len(h.outcomes) == 0 {
+		return false
+	}
+	h.outcomes = append(h.outcomes, o)
+	return true
 }
 
 // settle has an outcome released. The log may call it while this goroutine holds
-// the lock, so another one releases it; outcomes keep their order.
-func (h *host) settle(o outcome) {
+// the lock, so another one releases it.
+func (h *host) settle(o *outcome, err error) {
 	h.outcomesMu.Lock()
 	defer h.outcomesMu.Unlock()
-	h.outcomes = append(h.outcomes, o)
-	if !h.releasing {
+	o.settled, o.err = true, err
+	if !h.releasing && h.outcomes[0].settled {
 		h.releasing = true
 		h.runtime.cfg.Go(h.releaseAll)
 	}
 }
 
+// releaseAll releases the outcomes that are settled, up to the first that is not.
 func (h *host) releaseAll() {
-	for {
-		h.outcomesMu.Lock()
-		list := h.outcomes
-		h.outcomes = nil
-		h.releasing = len(list) > 0
-		h.outcomesMu.Unlock()
-		if len(list) == 0 {
-			return
-		}
-		h.mu.Lock()
-		for _, o := range list {
-			h.release(o)
-		}
-		if !h.gone {
-			h.arm()
-		}
-		h.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for o := h.settled(); o != nil; o = h.settled() {
+		h.release(o)
+	}
+	if !h.gone {
+		h.arm()
 	}
 }
 
-func (h *host) release(o outcome) {
+// settled takes the first outcome if it is settled. An outcome stays in the list
+// until then, so that no event overtakes a failure.
+func (h *host) settled() *outcome {
+	h.outcomesMu.Lock()
+	defer h.outcomesMu.Unlock()
+	if len(h.outcomes) == 0 || !h.outcomes[0].settled {
+		h.releasing = false
+		return nil
+	}
+	o := h.outcomes[0]
+	h.outcomes[0] = nil
+	h.outcomes = h.outcomes[1:]
+	return o
+}
+
+func (h *host) release(o *outcome) {
 	switch {
 	case o.err != nil:
 		h.drop(o.err, o.done)
 	case o.done == nil:
+	case h.failed != nil && o.follows:
+		o.done(h.failed) // it saw what was lost, or is a part of it
 	case h.gone:
 		// The records are committed, but what follows is for the next shard to decide.
 		o.done(nil)
@@ -275,15 +374,16 @@ func (h *host) release(o outcome) {
 }
 
 // drop ends the shard's life: its state may be ahead of the log. It is loaded
-// again from the log when the partition's leadership comes anew.
+// again from the log.
 func (h *host) drop(err error, done func(error) Result) {
+	h.failed = err
 	if done != nil {
 		done(err) // a failed outcome's result cannot be appended
 	}
 	if h.gone {
 		return
 	}
-	h.end()
+	h.leave()
 	r := h.runtime
 	r.cfg.Go(func() { r.reload(h) })
 }
@@ -295,20 +395,21 @@ func (r *Runtime) reload(h *host) {
 		r.mu.Unlock()
 		return
 	}
-	fresh := &host{runtime: r, partition: h.partition, epoch: h.epoch, log: h.log,
-		shard: r.cfg.NewShard(h.partition), builder: record.NewBuilder(record.CodecNone)}
+	fresh := r.newHost(h.partition, h.epoch, h.log)
 	r.hosts[h.partition] = fresh
 	r.mu.Unlock()
+	fresh.next, fresh.end = fresh.log.Offsets()
 	fresh.load()
 }
 
 func (h *host) unload() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.end()
+	h.leave()
 }
 
-func (h *host) end() {
+// leave ends the shard's life, answering what is parked.
+func (h *host) leave() {
 	if h.gone {
 		return
 	}

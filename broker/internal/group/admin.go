@@ -61,13 +61,13 @@ func (s *Shard) Delete(groupID string, respond func(*kerr.Error)) coordinator.Re
 	}
 	clear(g.pending)
 	var records []coordinator.Record
-	for _, o := range s.Fetch(groupID, nil, true) {
+	for _, o := range s.fetch(groupID, nil, true) {
 		records = append(records, coordinator.Record{Key: offsetKey(groupID, o.TopicPartition)})
 	}
 	// The tombstone of the group is written even if the group never was: it is what
 	// tells a reader of the topic that the group is gone.
 	records = append(records, coordinator.Record{Key: groupKey(groupID)})
-	return coordinator.Result{Records: records, Done: func(err error) coordinator.Result {
+	return coordinator.Result{Records: records, Several: true, Done: func(err error) coordinator.Result {
 		if err != nil {
 			respond(errorOf(err))
 		} else {

@@ -42,7 +42,7 @@ type group struct {
 	joinBy      time.Time
 	initial     bool
 	initialLeft time.Duration
-	newMember   bool // a member was added since the initial wait was last extended
+	newMember   bool // a member was added since the initial wait began or was extended
 	// syncBy is when members that did not sync are removed, zero for never.
 	syncBy time.Time
 }
@@ -99,7 +99,8 @@ func (g *group) remove(m *member) {
 	}
 }
 
-// rebalanceTimeout is the longest of the members'.
+// rebalanceTimeout is the longest of the members'. Clients may send nonsense, so
+// it may be zero.
 func (g *group) rebalanceTimeout() time.Duration {
 	var longest time.Duration
 	for _, m := range g.members {
@@ -109,9 +110,9 @@ func (g *group) rebalanceTimeout() time.Duration {
 }
 
 // accepts says that a member with these protocols can be in the group: it has
-// the group's type and one protocol that all others have, too.
-func (g *group) accepts(protocolType string, protocols []Protocol, except *member) bool {
-	if len(g.members) == 0 || len(g.members) == 1 && except != nil {
+// the group's type and one protocol that all members have, too.
+func (g *group) accepts(protocolType string, protocols []Protocol) bool {
+	if g.state == Empty {
 		return protocolType != "" && len(protocols) > 0
 	}
 	if protocolType != g.protocolType {
@@ -119,7 +120,7 @@ func (g *group) accepts(protocolType string, protocols []Protocol, except *membe
 	}
 	return slices.ContainsFunc(protocols, func(p Protocol) bool {
 		for _, m := range g.members {
-			if m != except && !m.supports(p.Name) {
+			if !m.supports(p.Name) {
 				return false
 			}
 		}

@@ -34,7 +34,12 @@ func (s *Shard) Join(r *JoinRequest, now time.Time, respond func(JoinResponse)) 
 	}
 	defer s.schedule(g)
 	if s.full(g, r.MemberID) {
-		return fail(kerr.GroupMaxSizeReached, "")
+		fail(kerr.GroupMaxSizeReached, "")
+		delete(g.pending, r.MemberID)
+		if m := g.members[r.MemberID]; m != nil {
+			g.remove(m)
+		}
+		return s.maybeCompleteJoin(g, now)
 	}
 	if r.MemberID == "" {
 		return s.joinUnknown(g, r, now, respond, fail)
@@ -66,7 +71,7 @@ func (s *Shard) full(g *group, memberID string) bool {
 type joinFail func(err *kerr.Error, memberID string) coordinator.Result
 
 func (s *Shard) joinUnknown(g *group, r *JoinRequest, now time.Time, respond func(JoinResponse), fail joinFail) coordinator.Result {
-	if !g.accepts(r.ProtocolType, r.Protocols, nil) {
+	if !g.accepts(r.ProtocolType, r.Protocols) {
 		return fail(kerr.InconsistentGroupProtocol, "")
 	}
 	prefix := r.ClientID
@@ -89,7 +94,7 @@ func (s *Shard) joinUnknown(g *group, r *JoinRequest, now time.Time, respond fun
 
 func (s *Shard) joinKnown(g *group, r *JoinRequest, now time.Time, respond func(JoinResponse), fail joinFail) coordinator.Result {
 	m := g.members[r.MemberID]
-	if !g.accepts(r.ProtocolType, r.Protocols, m) {
+	if !g.accepts(r.ProtocolType, r.Protocols) {
 		return fail(kerr.InconsistentGroupProtocol, r.MemberID)
 	}
 	if _, ok := g.pending[r.MemberID]; ok && r.InstanceID == nil {
@@ -134,7 +139,7 @@ func (s *Shard) addMember(g *group, id string, r *JoinRequest, now time.Time, re
 	}
 	g.add(m)
 	m.expires = now.Add(newMemberJoinTimeout)
-	if g.state == PreparingRebalance && g.generation == 0 {
+	if g.state == PreparingRebalance && g.initial {
 		g.newMember = true
 	}
 	return s.maybeRebalance(g, now)
@@ -161,7 +166,6 @@ func (s *Shard) replaceStatic(g *group, m *member, id string, r *JoinRequest, no
 	oldID, wasLeader := m.id, g.leader == m.id
 	m.answerJoin(JoinResponse{Err: kerr.FencedInstanceID, Generation: -1, MemberID: oldID})
 	m.answerSync(SyncResponse{Err: kerr.FencedInstanceID})
-	same := m.sameProtocols(r.Protocols)
 	delete(g.members, oldID)
 	m.id = id
 	m.update(r)
@@ -170,11 +174,7 @@ func (s *Shard) replaceStatic(g *group, m *member, id string, r *JoinRequest, no
 	if wasLeader {
 		g.leader = id
 	}
-	if g.state != Stable {
-		m.joining = respond
-		return s.maybeRebalance(g, now)
-	}
-	if !same && g.choose() != g.protocol {
+	if g.state != Stable || g.choose() != g.protocol {
 		m.joining = respond
 		return s.maybeRebalance(g, now)
 	}

@@ -1,12 +1,14 @@
 package group
 
 import (
+	"encoding/binary"
+	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/internal/coordinator"
 )
@@ -27,12 +29,18 @@ func (s *Shard) Commit(r *CommitRequest, now time.Time, respond func(*kerr.Error
 			continue
 		}
 		o.CommitTimestamp, o.ExpireTimestamp = now.UnixMilli(), -1
+		if r.RetentionMillis >= 0 {
+			o.ExpireTimestamp = o.CommitTimestamp + r.RetentionMillis
+		}
 		records = append(records, offsetRecord(g, o.TopicPartition, o.Offset))
 	}
 	return coordinator.Result{Records: records, Done: func(err error) coordinator.Result {
-		if err != nil {
+		switch {
+		case errors.Is(err, coordinator.ErrTooLarge):
+			respond(kerr.InvalidCommitOffsetSize, nil)
+		case err != nil:
 			respond(errorOf(err), nil)
-		} else {
+		default:
 			respond(nil, errs)
 		}
 		return coordinator.Result{}
@@ -43,9 +51,6 @@ func (s *Shard) Commit(r *CommitRequest, now time.Time, respond func(*kerr.Error
 // commit without member and generation is that of a consumer which manages its
 // partitions itself; it may commit while nobody else is in the group.
 func (s *Shard) committer(r *CommitRequest, now time.Time) (string, *kerr.Error) {
-	if r.GroupID == "" && r.Generation >= 0 {
-		return "", kerr.InvalidGroupID
-	}
 	g := s.groups[r.GroupID]
 	if g == nil {
 		if r.Generation >= 0 {
@@ -70,10 +75,25 @@ func (s *Shard) committer(r *CommitRequest, now time.Time) (string, *kerr.Error)
 	return g.id, nil
 }
 
-// Fetch returns what a group committed for the partitions asked, or all of it
+// Fetch handles OffsetFetch for the partitions asked, or for all that the group
+// committed. The answer waits until all that it tells is committed: a client must
+// never see an offset that a crash takes back.
+func (s *Shard) Fetch(groupID string, partitions []TopicPartition, all bool, respond func(*kerr.Error, []PartitionOffset)) coordinator.Result {
+	offsets := s.fetch(groupID, partitions, all)
+	return coordinator.Result{Done: func(err error) coordinator.Result {
+		if err != nil {
+			respond(errorOf(err), nil)
+		} else {
+			respond(nil, offsets)
+		}
+		return coordinator.Result{}
+	}}
+}
+
+// fetch returns what a group committed for the partitions asked, or all of it
 // when all is set, in the order of topics and partitions. A partition without a
 // commit has offset -1.
-func (s *Shard) Fetch(groupID string, partitions []TopicPartition, all bool) []PartitionOffset {
+func (s *Shard) fetch(groupID string, partitions []TopicPartition, all bool) []PartitionOffset {
 	g := s.groups[groupID]
 	if g == nil {
 		g = newGroup(groupID)
@@ -128,7 +148,7 @@ func (s *Shard) DeleteOffsets(groupID string, partitions []TopicPartition, respo
 			records = append(records, coordinator.Record{Key: offsetKey(g.id, p)})
 		}
 	}
-	return coordinator.Result{Records: records, Done: func(err error) coordinator.Result {
+	return coordinator.Result{Records: records, Several: true, Done: func(err error) coordinator.Result {
 		if err != nil {
 			respond(errorOf(err), nil)
 		} else {
@@ -138,44 +158,67 @@ func (s *Shard) DeleteOffsets(groupID string, partitions []TopicPartition, respo
 	}}
 }
 
-// subscriptions returns the topics that members of a consumer group read. A
-// subscription that cannot be read counts for nothing.
+// subscriptions returns the topics that members of a consumer group read.
 func (g *group) subscriptions() map[string]bool {
 	topics := map[string]bool{}
 	for _, m := range g.members {
 		for _, p := range m.protocols {
-			var subscription kmsg.ConsumerMemberMetadata
-			if subscription.ReadFrom(p.Metadata) == nil {
-				for _, t := range subscription.Topics {
-					topics[t] = true
-				}
+			for t := range subscribedTopics(p.Metadata) {
+				topics[t] = true
 			}
 		}
 	}
 	return topics
 }
 
-// expireOffsets forgets the offsets of groups that nobody has used for the
-// retention time, and the groups with their last offset (KIP-211).
+// subscribedTopics yields the topics of a subscription (the consumer protocol's
+// ConsumerProtocolSubscription): a version, the topics, and more that does not
+// matter here. It comes from a client: what cannot be read ends the sequence, and
+// nothing is allocated by the lengths it claims.
+func subscribedTopics(subscription []byte) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		b := subscription
+		if len(b) < 6 {
+			return
+		}
+		count := int32(binary.BigEndian.Uint32(b[2:]))
+		b = b[6:]
+		for ; count > 0 && len(b) >= 2; count-- {
+			n := int(binary.BigEndian.Uint16(b))
+			if b = b[2:]; n > len(b) || !yield(string(b[:n])) {
+				return
+			}
+			b = b[n:]
+		}
+	}
+}
+
+// expireOffsets forgets the offsets of empty groups that nobody has used for the
+// retention time, and those of topics that a consumer group does not read any
+// more; and empty groups without offsets (KIP-211).
 func (s *Shard) expireOffsets(now time.Time) coordinator.Result {
 	var records []coordinator.Record
 	for _, id := range s.sortedIDs() {
 		g := s.groups[id]
-		if g.state != Empty || len(g.pending) > 0 {
+		var subscribed map[string]bool
+		switch {
+		case g.state == Stable && g.protocolType == "consumer":
+			subscribed = g.subscriptions()
+		case g.state != Empty || len(g.pending) > 0:
 			continue
 		}
 		left := len(g.offsets)
-		for _, o := range s.Fetch(id, nil, true) {
-			if s.expired(g, o.Offset, now) {
+		for _, o := range s.fetch(id, nil, true) {
+			if !subscribed[o.Topic] && s.expired(g, o.Offset, now) {
 				records = append(records, coordinator.Record{Key: offsetKey(id, o.TopicPartition)})
 				left--
 			}
 		}
-		if left == 0 && g.generation > 0 && s.idleSince(g.stateSince, now) {
+		if left == 0 && g.state == Empty && g.generation > 0 {
 			records = append(records, coordinator.Record{Key: groupKey(id)})
 		}
 	}
-	return coordinator.Result{Records: records}
+	return coordinator.Result{Records: records, Several: true}
 }
 
 func (s *Shard) idleSince(millis int64, now time.Time) bool {
@@ -186,7 +229,7 @@ func (s *Shard) expired(g *group, o Offset, now time.Time) bool {
 	switch {
 	case o.ExpireTimestamp >= 0:
 		return now.UnixMilli() >= o.ExpireTimestamp
-	case g.protocolType == "":
+	case g.protocolType == "" || g.state != Empty:
 		return s.idleSince(o.CommitTimestamp, now)
 	}
 	// A group's offsets count from when it became empty, or from a later commit.

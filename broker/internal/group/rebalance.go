@@ -78,11 +78,11 @@ func (s *Shard) completeJoin(g *group, now time.Time) coordinator.Result {
 		}
 	}
 	if len(g.members) > 0 && !anyJoined {
-		g.joinBy = now.Add(g.rebalanceTimeout()) // only static members that are away
+		// Only static members that are away: wait for them, or for their sessions' end.
+		g.joinBy = now.Add(max(g.rebalanceTimeout(), time.Second))
 		return coordinator.Result{}
 	}
 	g.joinBy, g.initial = time.Time{}, false
-	clear(g.pending)
 	g.generation++
 	if len(g.members) == 0 {
 		g.protocol, g.leader = "", ""
@@ -130,17 +130,19 @@ func (s *Shard) Sync(r *SyncRequest, now time.Time, respond func(SyncResponse)) 
 		return fail(kerr.InconsistentGroupProtocol)
 	}
 	defer s.schedule(g)
-	m.heard(now)
 	switch g.state {
 	case PreparingRebalance:
 		return fail(kerr.RebalanceInProgress)
 	case Stable:
+		m.syncPending = false
+		m.heard(now)
 		respond(g.syncAnswer(m))
 		return coordinator.Result{}
 	case CompletingRebalance:
 	default:
 		return fail(kerr.UnknownMemberID)
 	}
+	m.heard(now)
 	m.answerSync(SyncResponse{Err: kerr.RebalanceInProgress}) // an older request of the same member
 	m.syncing, m.syncPending = respond, false
 	if m.id != g.leader {
@@ -259,9 +261,6 @@ func (s *Shard) afterRemoval(g *group, now time.Time) coordinator.Result {
 	case Stable, CompletingRebalance:
 		return s.maybeRebalance(g, now)
 	case PreparingRebalance:
-		if len(g.members) == 0 && len(g.pending) == 0 {
-			return s.completeJoin(g, now)
-		}
 		return s.maybeCompleteJoin(g, now)
 	}
 	return coordinator.Result{}

@@ -73,6 +73,9 @@ func offsetRecord(groupID string, p TopicPartition, o Offset) coordinator.Record
 	value.Version = offsetValueVersion
 	value.Offset, value.LeaderEpoch, value.Metadata = o.Offset, o.LeaderEpoch, o.Metadata
 	value.CommitTimestamp = o.CommitTimestamp
+	if o.ExpireTimestamp >= 0 { // only version 1 has it, and no leader epoch
+		value.Version, value.ExpireTimestamp = 1, o.ExpireTimestamp
+	}
 	return coordinator.Record{Key: offsetKey(groupID, p), Value: value.AppendTo(nil)}
 }
 

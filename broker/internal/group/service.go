@@ -139,6 +139,11 @@ func (s *Service) LeaveGroup(r *kmsg.LeaveGroupRequest, respond func(*kmsg.Leave
 	for _, m := range r.Members {
 		leaving = append(leaving, LeaveMember{MemberID: m.MemberID, InstanceID: m.InstanceID})
 	}
+	if r.Group == "" {
+		out.ErrorCode = kerr.InvalidGroupID.Code
+		respond(out)
+		return
+	}
 	var errs []*kerr.Error
 	err := s.do(r.Group, func(shard *Shard, now time.Time) (result coordinator.Result) {
 		errs, result = shard.Leave(r.Group, leaving, now)

@@ -14,7 +14,10 @@ import (
 
 // OffsetCommit handles an OffsetCommit request whose topics exist.
 func (s *Service) OffsetCommit(r *kmsg.OffsetCommitRequest, respond func(*kmsg.OffsetCommitResponse)) {
-	commit := &CommitRequest{GroupID: r.Group, MemberID: r.MemberID, InstanceID: r.InstanceID, Generation: r.Generation}
+	commit := &CommitRequest{GroupID: r.Group, MemberID: r.MemberID, InstanceID: r.InstanceID, Generation: r.Generation, RetentionMillis: -1}
+	if r.Version <= 4 {
+		commit.RetentionMillis = r.RetentionTimeMillis
+	}
 	for _, t := range r.Topics {
 		for _, p := range t.Partitions {
 			o := PartitionOffset{TopicPartition{t.Topic, p.Partition}, Offset{Offset: p.Offset, LeaderEpoch: -1}}
@@ -55,10 +58,11 @@ func (s *Service) OffsetCommit(r *kmsg.OffsetCommitRequest, respond func(*kmsg.O
 func (s *Service) OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.OffsetFetchResponse)) {
 	out := r.ResponseKind().(*kmsg.OffsetFetchResponse)
 	if r.Version >= 8 {
+		out.Groups = make([]kmsg.OffsetFetchResponseGroup, len(r.Groups))
+		each := gather(len(r.Groups), func() { respond(out) })
 		for i := range r.Groups {
-			out.Groups = append(out.Groups, s.fetchGroup(&r.Groups[i]))
+			s.fetchGroup(&r.Groups[i], func(g kmsg.OffsetFetchResponseGroup) { each(func() { out.Groups[i] = g }) })
 		}
-		respond(out)
 		return
 	}
 	// One group, in the fields of the request itself.
@@ -72,7 +76,33 @@ func (s *Service) OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.Off
 		topic.Topic, topic.Partitions = t.Topic, t.Partitions
 		one.Topics = append(one.Topics, topic)
 	}
-	group := s.fetchGroup(&one)
+	s.fetchGroup(&one, func(group kmsg.OffsetFetchResponseGroup) {
+		fillFetched(out, r, &group)
+		respond(out)
+	})
+}
+
+// gather calls last when the function it returns was called n times, each with a
+// part of an answer to fill in; at once when n is 0.
+func gather(n int, last func()) func(fill func()) {
+	if n == 0 {
+		last()
+	}
+	var mu sync.Mutex
+	return func(fill func()) {
+		mu.Lock()
+		fill()
+		n--
+		done := n == 0
+		mu.Unlock()
+		if done {
+			last()
+		}
+	}
+}
+
+// fillFetched puts the offsets of one group into a response below version 8.
+func fillFetched(out *kmsg.OffsetFetchResponse, r *kmsg.OffsetFetchRequest, group *kmsg.OffsetFetchResponseGroup) {
 	out.ErrorCode = group.ErrorCode
 	for _, t := range group.Topics {
 		topic := kmsg.NewOffsetFetchResponseTopic()
@@ -98,11 +128,10 @@ func (s *Service) OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.Off
 			out.Topics = append(out.Topics, topic)
 		}
 	}
-	respond(out)
 }
 
-// fetchGroup returns the offsets of one group; nil topics ask for all.
-func (s *Service) fetchGroup(r *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
+// fetchGroup answers with the offsets of one group; nil topics ask for all.
+func (s *Service) fetchGroup(r *kmsg.OffsetFetchRequestGroup, respond func(kmsg.OffsetFetchResponseGroup)) {
 	out := kmsg.NewOffsetFetchResponseGroup()
 	out.Group = r.Group
 	var asked []TopicPartition
@@ -111,15 +140,19 @@ func (s *Service) fetchGroup(r *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchRe
 			asked = append(asked, TopicPartition{t.Topic, p})
 		}
 	}
-	var offsets []PartitionOffset
-	err := s.do(r.Group, func(shard *Shard, _ time.Time) coordinator.Result {
-		offsets = shard.Fetch(r.Group, asked, r.Topics == nil)
-		return coordinator.Result{}
-	})
-	if err != nil {
-		out.ErrorCode = err.Code
-		return out
+	answer := func(err *kerr.Error, offsets []PartitionOffset) {
+		out.ErrorCode = code(err)
+		appendFetched(&out, offsets)
+		respond(out)
 	}
+	if err := s.do(r.Group, func(shard *Shard, _ time.Time) coordinator.Result {
+		return shard.Fetch(r.Group, asked, r.Topics == nil, answer)
+	}); err != nil {
+		answer(err, nil)
+	}
+}
+
+func appendFetched(out *kmsg.OffsetFetchResponseGroup, offsets []PartitionOffset) {
 	for _, o := range offsets {
 		last := len(out.Topics) - 1
 		if last < 0 || out.Topics[last].Topic != o.Topic {
@@ -133,7 +166,6 @@ func (s *Service) fetchGroup(r *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchRe
 		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.Partition, o.Offset.Offset, o.LeaderEpoch, &metadata
 		out.Topics[last].Partitions = append(out.Topics[last].Partitions, p)
 	}
-	return out
 }
 
 // OffsetDelete handles an OffsetDelete request.
@@ -209,23 +241,13 @@ func matches(filter []string, value string) bool {
 func (s *Service) DeleteGroups(r *kmsg.DeleteGroupsRequest, respond func(*kmsg.DeleteGroupsResponse)) {
 	out := r.ResponseKind().(*kmsg.DeleteGroupsResponse)
 	out.Groups = make([]kmsg.DeleteGroupsResponseGroup, len(r.Groups))
-	if len(r.Groups) == 0 {
-		respond(out)
-		return
-	}
-	var mu sync.Mutex
-	left := len(r.Groups)
+	each := gather(len(r.Groups), func() { respond(out) })
 	for i, id := range r.Groups {
 		answer := func(err *kerr.Error) {
-			mu.Lock()
-			out.Groups[i] = kmsg.NewDeleteGroupsResponseGroup()
-			out.Groups[i].Group, out.Groups[i].ErrorCode = id, code(err)
-			left--
-			last := left == 0
-			mu.Unlock()
-			if last {
-				respond(out)
-			}
+			each(func() {
+				out.Groups[i] = kmsg.NewDeleteGroupsResponseGroup()
+				out.Groups[i].Group, out.Groups[i].ErrorCode = id, code(err)
+			})
 		}
 		if err := s.do(id, func(shard *Shard, _ time.Time) coordinator.Result { return shard.Delete(id, answer) }); err != nil {
 			answer(err)

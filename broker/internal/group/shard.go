@@ -30,6 +30,9 @@ func NewShard(cfg Config) *Shard { return &Shard{cfg: cfg, groups: map[string]*g
 
 // errorOf maps why an append failed to what Kafka's coordinator answers.
 func errorOf(err error) *kerr.Error {
+	if errors.Is(err, coordinator.ErrTooLarge) {
+		return kerr.UnknownServerError // as Kafka; OffsetCommit has an error of its own
+	}
 	var code *kerr.Error
 	if errors.As(err, &code) {
 		switch code {
@@ -114,6 +117,7 @@ func (s *Shard) Expire(now time.Time) coordinator.Result {
 }
 
 func (s *Shard) expireGroup(g *group, now time.Time) coordinator.Result {
+	removed := false
 	for id, until := range g.pending {
 		if !until.After(now) {
 			delete(g.pending, id)
@@ -127,11 +131,10 @@ func (s *Shard) expireGroup(g *group, now time.Time) coordinator.Result {
 		for _, m := range g.sorted() {
 			if m.syncPending {
 				s.removeMember(g, m, kerr.UnknownMemberID)
+				removed = true
 			}
 		}
-		return s.afterRemoval(g, now)
 	}
-	removed := false
 	for _, m := range g.sorted() {
 		if (!m.waiting() || m.isNew) && !m.expires.After(now) {
 			s.removeMember(g, m, kerr.UnknownMemberID)

@@ -87,7 +87,10 @@ type CommitRequest struct {
 	GroupID, MemberID string
 	InstanceID        *string
 	Generation        int32
-	Offsets           []PartitionOffset
+	// RetentionMillis is how long the offsets are kept, -1 by the group's rule;
+	// clients could say so before version 5.
+	RetentionMillis int64
+	Offsets         []PartitionOffset
 }
 
 // PartitionOffset is an offset to commit.
