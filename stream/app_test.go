@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
 
 	"github.com/leatlog/leat/stream"
 	"github.com/leatlog/leat/topology"
@@ -86,6 +87,19 @@ func TestWordCountOverFourPartitions(t *testing.T) {
 	if err := app.Run(t.Context()); !errors.Is(err, stream.ErrRunAgain) {
 		t.Errorf("second Run: %v", err)
 	}
+}
+
+func TestStopLeavesNothingBehind(t *testing.T) {
+	c := newCluster(t)
+	in, out := c.topic("lines", 2), c.topic("counts", 2)
+	before := goleak.IgnoreCurrent()
+	app := c.start(wordCount(t, in, out), func(cfg *stream.Config) { cfg.StateDir = t.TempDir() })
+	app.reach(stream.Running)
+	app.stopped()
+	goleak.VerifyNone(t, before)
+	early := c.start(wordCount(t, in, out), nil)
+	early.stopped() // while it starts
+	goleak.VerifyNone(t, before)
 }
 
 func TestTwoProcessesShareTasksAndOneLeaves(t *testing.T) {

@@ -66,7 +66,7 @@ func (c *connection) run(cmd *cobra.Command, do func(ctx context.Context, cl *cl
 		err = do(ctx, cl)
 	} else if ctx.Err() == nil {
 		err = fmt.Errorf("no broker answers at %s: start one with `leat broker`, or name another with --bootstrap: %w",
-			strings.Join(c.bootstrap, ", "), err)
+			strings.Join(c.bootstrap, ", "), errors.Unwrap(err))
 	}
 	if err != nil && errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil // interrupted
@@ -115,7 +115,7 @@ func topicOf(ctx context.Context, cl *client.Client, name string) (*client.Topic
 	}
 	t, ok := topics[name]
 	if !ok {
-		return nil, explain(fmt.Errorf("topic %q: %w", name, client.ErrUnknownTopic))
+		return nil, fmt.Errorf("topic %q: %w", name, client.ErrUnknownTopic)
 	}
 	return t, nil
 }

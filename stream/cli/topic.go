@@ -148,7 +148,7 @@ func topicDescribe(c *connection) *cobra.Command {
 			return c.run(cmd, func(ctx context.Context, cl *client.Client) error {
 				view, err := describeTopic(ctx, cl, args[0])
 				if err != nil {
-					return err
+					return explain(err)
 				}
 				if c.json {
 					return writeJSON(cmd.OutOrStdout(), view)
