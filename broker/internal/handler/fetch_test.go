@@ -372,3 +372,32 @@ func TestOtherOffsetAPIs(t *testing.T) {
 		t.Error("delete from an internal topic succeeded")
 	}
 }
+
+// TestFetchFromTheFile: many records are sent as a range of the log's file, few
+// through a buffer, on a real disk.
+func TestFetchFromTheFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	b := startBroker(t, vfs.OS{}, nil)
+	defer b.stop()
+	b.create("orders", 2)
+	var want []string
+	for i := range 100 {
+		value := fmt.Sprintf("%d-%s", i, strings.Repeat("x", 2000))
+		want = append(want, value)
+		b.mustProduce("orders", 0, value)
+	}
+	b.mustProduce("orders", 1, "small")
+	c := b.send(fetchRequest(wanted{"orders", 0, 0}, wanted{"orders", 1, 0}), 16)
+	<-c.answered
+	files := 0
+	for i := range c.response.Chunks {
+		if c.response.Chunks[i].File != nil {
+			files++
+		}
+	}
+	topics := c.result().(*kmsg.FetchResponse).Topics
+	if files != 1 || valuesOf(t, topics[0].Partitions[0].RecordBatches) != strings.Join(want, " ") ||
+		valuesOf(t, topics[0].Partitions[1].RecordBatches) != "small" {
+		t.Errorf("%d ranges of files", files)
+	}
+}

@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,10 +13,15 @@ func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := NewDeadlines(Clock{})
 		start := time.Now()
+		var mu sync.Mutex // expiries run on different goroutines
 		var log []string
 		entries := make([]Deadline, 4)
 		set := func(i int, after time.Duration) {
-			d.Set(&entries[i], start.Add(after), func() { log = append(log, fmt.Sprintf("%d@%v", i, time.Since(start))) })
+			d.Set(&entries[i], start.Add(after), func() {
+				mu.Lock()
+				defer mu.Unlock()
+				log = append(log, fmt.Sprintf("%d@%v", i, time.Since(start)))
+			})
 		}
 		set(0, 3*time.Second)
 		set(1, time.Second)
