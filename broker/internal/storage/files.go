@@ -249,8 +249,10 @@ func makeDir(fsys vfs.FS, dir string) error {
 		return err
 	}
 	for parent := path.Dir(dir); parent != path.Dir(parent); parent = path.Dir(parent) {
-		if fsys.SyncDir(path.Dir(parent)) != nil {
-			return nil // not ours to open
+		if err := fsys.SyncDir(path.Dir(parent)); errors.Is(err, fs.ErrPermission) {
+			return nil // not ours, and there before us
+		} else if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -13,10 +13,7 @@ import (
 // load finds the segments of the directory, or makes the first one, and recovers.
 func (l *Log) load() error {
 	names, err := l.env.FS.List(l.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = makeDir(l.env.FS, l.dir)
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	bases, snapshots, err := l.sortFiles(names)
@@ -77,6 +74,10 @@ func (l *Log) finishLoad(snapshots []int64) error {
 
 // loadEmpty begins a log without segments.
 func (l *Log) loadEmpty(start int64, snapshots []int64) error {
+	// Even if the directory is there: an attempt to make it may have failed half-way.
+	if err := makeDir(l.env.FS, l.dir); err != nil {
+		return err
+	}
 	for _, at := range snapshots {
 		if err := l.env.FS.Remove(l.path(segmentName(at, snapshotSuffix))); err != nil {
 			return err
@@ -213,7 +214,11 @@ func (l *Log) verifySealed(s *segment) error {
 	s.checked.Store(true)
 	s.size.Store(position)
 	s.syncedSize = position
-	return s.trim(f, true)
+	if err := s.trim(f, false); err != nil {
+		return err
+	}
+	// Even if there was nothing to trim: an earlier process may have failed to sync it.
+	return f.Sync()
 }
 
 // restoreProducers makes the producers' state before offset, from the newest
@@ -244,6 +249,10 @@ func (l *Log) restoreProducers(s *segment, offset int64) error {
 		if err := l.replayProducers(l.segments[i], from, offset); err != nil {
 			return err
 		}
+	}
+	now := l.env.Now().UnixMilli()
+	for _, p := range l.producers.byID {
+		p.seen = now
 	}
 	return nil
 }

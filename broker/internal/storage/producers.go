@@ -38,6 +38,9 @@ type producer struct {
 	coordinatorEpoch int32
 	txnStart         int64 // first offset of the open transaction, -1 without one
 	timestamp        int64 // ms, of the last batch or marker
+	// seen is when the last batch was appended here, in ms. Expiry counts from it too,
+	// so that a producer of old records is not forgotten while it is at work.
+	seen int64
 }
 
 func newProducer(id int64) producer {
@@ -273,11 +276,18 @@ func (s *producers) stableAfter(t completedTxn) int64 {
 	return t.lastOffset + 1
 }
 
+// see notes that a producer is at work at a time in ms.
+func (s *producers) see(id, now int64) {
+	if p, ok := s.byID[id]; ok {
+		p.seen = now
+	}
+}
+
 // expire forgets producers that have been idle for the given time.
 func (s *producers) expire(now time.Time, idle time.Duration) {
 	limit := now.Add(-idle).UnixMilli()
 	for id, p := range s.byID {
-		if p.txnStart < 0 && p.timestamp <= limit {
+		if p.txnStart < 0 && max(p.timestamp, p.seen) <= limit {
 			delete(s.byID, id)
 		}
 	}

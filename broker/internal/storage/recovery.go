@@ -288,7 +288,8 @@ func (l *Log) settle(s *segment, f vfs.File, r *recovery) error {
 	size, end := s.size.Load(), s.end.Load()
 	s.syncedSize = size
 	if size > r.durableSize {
-		if err := rewrite(f, r.durableSize, size); err != nil {
+		// Where writing in place takes new blocks, a full disk must not stop the start.
+		if err := rewrite(f, r.durableSize, size); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
 			return fmt.Errorf("write %s again: %w", s.file.name, err)
 		}
 		if err := f.Sync(); err != nil {

@@ -59,6 +59,7 @@ type segment struct {
 	firstTime  int64 // largest timestamp of the first batch, -1 unknown
 	pinned     bool  // the file is kept open because it has bytes that are not durable
 	marked     bool  // the last markSize bytes of allocated are reserved for the mark
+	markBytes  [markSize]byte
 	aborted    []abortedTxn
 	// abortedKnown says that aborted is what the segment holds; abortedDirty that
 	// the file differs.
@@ -175,9 +176,8 @@ func (s *segment) writeMark(f vfs.File, position, offset int64) error {
 	if !s.marked {
 		return nil
 	}
-	var b [markSize]byte
-	syncMark{base: s.base, position: position, offset: offset}.encode(&b)
-	_, err := f.WriteAt(b[:], s.allocated-markSize)
+	syncMark{base: s.base, position: position, offset: offset}.encode(&s.markBytes)
+	_, err := f.WriteAt(s.markBytes[:], s.allocated-markSize)
 	return err
 }
 
