@@ -165,6 +165,50 @@ func TestLostDiskIsRestoredFromTheChangelog(t *testing.T) {
 	}
 }
 
+// Windows close once, although the process restarts in between; a window that
+// was open goes on.
+func TestWindowsCloseOnceOverRestarts(t *testing.T) {
+	c := newCluster(t)
+	in, out := c.topic("in", 1), c.topic("out", 1)
+	top := topology.New()
+	byKey := topology.From(top, topology.NewTopic(in, serde.String, serde.String)).GroupByKey()
+	minutes := topology.Count("minutes", byKey.Window(topology.Tumbling(time.Minute)), topology.OnWindowClose())
+	results := topology.NewTopic(out, serde.Windowed(serde.String, time.Minute), serde.Int64)
+	topology.To(minutes.Stream(), results)
+	p, err := top.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	minute := func(n int64) plan.Record {
+		return plan.Record{Timestamp: n * 60_000, Key: []byte("k"), Value: []byte("v")}
+	}
+	dir := t.TempDir()
+	r := c.reader(out)
+	var got []string
+	for round := range int64(4) {
+		app := c.start(p, func(cfg *stream.Config) { cfg.StateDir = dir })
+		app.reach(stream.Running)
+		var records []plan.Record
+		if round > 0 {
+			records = append(records, minute(round-1)) // late
+		}
+		c.produce(in, append(records, minute(round), minute(round), minute(round+1))...) // the last opens a window
+		r.until("a closed window", func(rec plan.Record) bool {
+			key, err := results.Key.Decode(rec.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, fmt.Sprint(key.Window.Start/60_000, "=", binary.BigEndian.Uint64(rec.Value)))
+			return true
+		})
+		app.stopped()
+	}
+	// Each window after the first holds the record that opened it and two more.
+	if want := []string{"0=2", "1=3", "2=3", "3=3"}; !slices.Equal(got, want) {
+		t.Errorf("closed windows %q, want %q", got, want)
+	}
+}
+
 // A killed process loses nothing: at least once, so counts may be higher.
 func TestKillIsAtLeastOnce(t *testing.T) {
 	c := newCluster(t)
