@@ -137,7 +137,8 @@ func (r *Restorer) add(record *Record) error {
 	r.bytes += int64(len(record.Key) + len(record.Value))
 	r.newest = max(r.newest, record.Timestamp)
 	if r.spec.Kind == state.Window {
-		if start, _, _ := state.SplitWindowKey(r.key); start < r.expiry() {
+		// A row before time zero is no window: operators keep notes of their own there.
+		if start, _, _ := state.SplitWindowKey(r.key); start >= 0 && start < r.expiry() {
 			r.expired++
 			return nil
 		}

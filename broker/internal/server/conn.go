@@ -85,17 +85,20 @@ func (c *conn) close(reason error) {
 		return
 	}
 	c.closed = true
-	queue := c.queue
+	var releases []func() // of those answered; who answers later releases itself
+	for _, p := range c.queue {
+		if p.answered && p.response.Release != nil {
+			releases = append(releases, p.response.Release)
+		}
+	}
 	c.queue, c.bytes = nil, 0
 	c.ready.Broadcast()
 	c.room.Broadcast()
 	c.mu.Unlock()
 	c.cancel()
 	c.socket.Close()
-	for _, p := range queue {
-		if p.answered && p.response.Release != nil {
-			p.response.Release()
-		}
+	for _, release := range releases {
+		release()
 	}
 	c.logger.Debug().AnErr("reason", reason).Msg("connection closed")
 }
@@ -158,7 +161,13 @@ func (c *conn) waitForRoom() bool {
 	limits := &c.server.cfg.Limits
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.closed && !c.draining && (len(c.queue) >= limits.InFlight || c.bytes >= limits.InFlightBytes) {
+	full := func() bool { return len(c.queue) >= limits.InFlight || c.bytes >= limits.InFlightBytes }
+	if !c.closed && !c.draining && full() {
+		// Nobody sees the client leave while nothing is read.
+		timer := time.AfterFunc(limits.Idle, func() { c.close(errIdle) })
+		defer timer.Stop()
+	}
+	for !c.closed && !c.draining && full() {
 		c.room.Wait()
 	}
 	return !c.closed && !c.draining
