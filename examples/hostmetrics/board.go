@@ -25,8 +25,8 @@ type board struct {
 	started  time.Time
 	metrics  map[string]*metric
 	counters counters
-	fresh    []Rollup // closed since the last update, for the page's listeners
-	changed  map[chan update]bool
+	fresh    []Rollup             // closed since the last update, for the page's listeners
+	changed  map[chan update]bool // listeners; true: it has missed something
 	gather   prometheus.Gatherer
 	recent   []sampleCount
 }
@@ -180,13 +180,15 @@ func naturalOrder(a, b string) int {
 	return cmp.Or(cmp.Compare(strings.TrimRight(a, "0123456789m"), strings.TrimRight(b, "0123456789m")), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-// listen returns a channel of updates, one a second, and a function that ends
-// them. A listener that does not keep up misses some; the next one is then full.
+// listen returns a channel of updates, everything at once and then what is new
+// every second, and a function that ends them. A listener that does not keep up misses some; the next one is then full.
 func (b *board) listen() (updates <-chan update, stop func()) {
 	c := make(chan update, 4)
+	b.count()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.changed[c] = true // begins with everything
+	c <- b.update(true)
+	b.changed[c] = false
 	return c, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -37,9 +38,10 @@ type options struct {
 	read func(context.Context, time.Time) ([]Sample, error)
 }
 
-func parseOptions(arguments []string) (options, error) {
+func parseOptions(arguments []string, help io.Writer) (options, error) {
 	o := options{read: newSampler().Read}
 	f := flag.NewFlagSet("hostmetrics", flag.ContinueOnError)
+	f.SetOutput(help)
 	f.StringVar(&o.bootstrap, "bootstrap", "", "`HOST:PORT,...` of a Leat or Apache Kafka cluster to use; without it a broker is started in this process")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:9092", "`HOST:PORT` that the broker in this process listens on; a free port when it is taken")
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "`HOST:PORT` of the page; a free port when it is taken")
@@ -69,7 +71,7 @@ func defaultDataDir() string {
 }
 
 func main() {
-	o, err := parseOptions(os.Args[1:])
+	o, err := parseOptions(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}

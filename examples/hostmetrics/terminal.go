@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -28,9 +29,8 @@ func showTerminal(ctx context.Context, out *os.File, b *board, page string) {
 				fmt.Fprint(out, frame(u, page, terminalRows(out)))
 				continue
 			}
-			if !u.Full {
-				writeLines(out, u.Closed)
-			}
+			// What was closed before the start was told by the run before.
+			writeLines(out, slices.DeleteFunc(slices.Clone(u.Closed), func(r Rollup) bool { return r.End.Before(u.Started) }))
 		}
 	}
 }
