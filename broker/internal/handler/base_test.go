@@ -167,11 +167,14 @@ func TestDescribeBrokerConfigs(t *testing.T) {
 			{Name: "rack", Value: "", Default: "", Type: metadata.StringConfig},
 		}
 	})
-	e := describe("", nil, describedConfig(kmsg.ConfigResourceTypeBroker, "1"), describedConfig(kmsg.ConfigResourceTypeBroker, "1", "rack"),
-		describedConfig(kmsg.ConfigResourceTypeBroker, "1", []string{}...))
-	e.request.SetVersion(4)
-	resources := c.do(e.request).(*kmsg.DescribeConfigsResponse).Resources
-	if len(resources[0].Configs) != 2 || len(resources[1].Configs) != 1 || len(resources[2].Configs) != 2 {
+	var resources []kmsg.DescribeConfigsResponseResource
+	for _, names := range [][]string{nil, {"rack"}, {}} {
+		asked := describedConfig(kmsg.ConfigResourceTypeBroker, "1", names...)
+		e := describe("", nil, asked, asked) // the second time is not answered
+		e.request.SetVersion(4)
+		resources = append(resources, c.do(e.request).(*kmsg.DescribeConfigsResponse).Resources...)
+	}
+	if len(resources) != 3 || len(resources[0].Configs) != 2 || len(resources[1].Configs) != 1 || len(resources[2].Configs) != 2 {
 		t.Fatalf("answered %+v", resources)
 	}
 	set := resources[0].Configs[0]

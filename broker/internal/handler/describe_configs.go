@@ -26,8 +26,17 @@ func describeConfigs(h *Handler, _ context.Context, request *wire.Request, respo
 	body := request.Body.(*kmsg.DescribeConfigsRequest)
 	response := body.ResponseKind().(*kmsg.DescribeConfigsResponse)
 	image := h.Image()
+	type key struct {
+		kind kmsg.ConfigResourceType
+		name string
+	}
+	seen := map[key]bool{} // an answer is far larger than its question: once is enough
 	for i := range body.Resources {
 		asked := &body.Resources[i]
+		if seen[key{asked.ResourceType, asked.ResourceName}] {
+			continue
+		}
+		seen[key{asked.ResourceType, asked.ResourceName}] = true
 		r := kmsg.NewDescribeConfigsResponseResource()
 		r.ResourceType, r.ResourceName = asked.ResourceType, asked.ResourceName
 		configs, err, message := h.describeResource(image, asked)

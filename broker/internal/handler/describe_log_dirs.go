@@ -2,7 +2,6 @@ package handler
 
 import (
 	"context"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -33,15 +32,36 @@ type LogSize struct {
 func describeLogDirs(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.DescribeLogDirsRequest)
 	response := body.ResponseKind().(*kmsg.DescribeLogDirsResponse)
+	wanted := wantedLogs(body)
 	h.workers.submit(func() { // sizes may be asked of the disk
 		for _, dir := range h.LogDirs() {
-			response.Dirs = append(response.Dirs, describeDir(&dir, body))
+			response.Dirs = append(response.Dirs, describeDir(&dir, wanted))
 		}
 		respond(wire.Response{Body: response})
 	})
 }
 
-func describeDir(from *LogDir, body *kmsg.DescribeLogDirsRequest) kmsg.DescribeLogDirsResponseDir {
+// logName names a log.
+type logName struct {
+	topic     string
+	partition int32
+}
+
+// wantedLogs is the logs that the request names; nil for all.
+func wantedLogs(body *kmsg.DescribeLogDirsRequest) map[logName]bool {
+	if body.Topics == nil {
+		return nil
+	}
+	wanted := map[logName]bool{}
+	for i := range body.Topics {
+		for _, p := range body.Topics[i].Partitions {
+			wanted[logName{body.Topics[i].Topic, p}] = true
+		}
+	}
+	return wanted
+}
+
+func describeDir(from *LogDir, wanted map[logName]bool) kmsg.DescribeLogDirsResponseDir {
 	dir := kmsg.NewDescribeLogDirsResponseDir()
 	dir.Dir, dir.TotalBytes, dir.UsableBytes = from.Path, from.Total, from.Usable
 	if from.Failed {
@@ -50,7 +70,7 @@ func describeDir(from *LogDir, body *kmsg.DescribeLogDirsRequest) kmsg.DescribeL
 	}
 	at := map[string]int{}
 	for _, log := range from.Logs {
-		if !wantsLog(body, &log) {
+		if wanted != nil && !wanted[logName{log.Topic, log.Partition}] {
 			continue
 		}
 		n, ok := at[log.Topic]
@@ -66,17 +86,4 @@ func describeDir(from *LogDir, body *kmsg.DescribeLogDirsRequest) kmsg.DescribeL
 		dir.Topics[n].Partitions = append(dir.Topics[n].Partitions, p)
 	}
 	return dir
-}
-
-// wantsLog says that the request names the log, or all.
-func wantsLog(body *kmsg.DescribeLogDirsRequest, log *LogSize) bool {
-	if body.Topics == nil {
-		return true
-	}
-	for i := range body.Topics {
-		if t := &body.Topics[i]; t.Topic == log.Topic && slices.Contains(t.Partitions, log.Partition) {
-			return true
-		}
-	}
-	return false
 }

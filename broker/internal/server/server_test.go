@@ -471,6 +471,22 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	})
 }
 
+// TestFullConnectionsAreClosed says that a connection does not stay for ever
+// whose client has left while too many of its requests wait.
+func TestFullConnectionsAreClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, ln := newParked(), newPipes()
+		s := start(t, ln, Config{Handle: p.handle, Limits: Limits{Idle: time.Minute, InFlight: 2}})
+		defer s.stop()
+		c := dial(t, ln)
+		defer c.Close()
+		begun := time.Now()
+		c.Write(metadataFrame(1))
+		c.Write(metadataFrame(2))
+		c.expectClosedAfter(begun, time.Minute)
+	})
+}
+
 func (c *client) expectClosedAfter(begun time.Time, after time.Duration) {
 	c.t.Helper()
 	if _, _, err := c.receive(); err == nil {

@@ -206,7 +206,7 @@ func TestBudget(t *testing.T) {
 	if got := allocated() - before; got > 1<<20 {
 		t.Fatalf("refusing it allocated %d bytes", got)
 	}
-	request.Topics = request.Topics[:300_000]
+	request.Topics = request.Topics[:90_000]
 	frame = appendFrame(nil, request, 1, "")
 	before = allocated()
 	if _, err := table.Decode(frame); err != nil {

@@ -17,9 +17,17 @@ var (
 	ErrUnsupportedVersion = errors.New("api version is not served")
 )
 
-// maxDecoded bounds the memory that a decoded request takes besides its frame:
-// room for more than 300,000 partitions in one request.
+// maxDecoded bounds the memory that a decoded request and its answer take besides
+// the frame: room for some 60,000 topics or 90,000 partitions in one request.
 const maxDecoded = 32 << 20
+
+// What an element of an array is charged besides its own memory, since it is
+// answered by an element, which often takes more. An element that is a name alone
+// is a whole topic or group.
+const (
+	nameAnswer   = 500
+	structAnswer = 256
+)
 
 // maxTags bounds the tagged fields of one struct. No request has more than five.
 const maxTags = 64
@@ -80,6 +88,12 @@ func (g *guard) array(f *field) error {
 	}
 	e := f.elem
 	g.memory += n * e.memory
+	switch e.kind {
+	case stringKind:
+		g.memory += n * nameAnswer
+	case structKind:
+		g.memory += n * structAnswer
+	}
 	if g.memory > maxDecoded {
 		return errMemory
 	}
