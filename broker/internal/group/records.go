@@ -180,7 +180,7 @@ func (s *Shard) loadGroup(g *group, value *kmsg.GroupMetadataValue) {
 
 // forget drops a group of which nothing is left.
 func (s *Shard) forget(g *group) {
-	if len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0 && g.generation == 0 && s.groups[g.id] == g {
+	if g.state == Empty && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0 && g.generation == 0 && s.groups[g.id] == g {
 		g.state = Dead
 		delete(s.groups, g.id)
 	}

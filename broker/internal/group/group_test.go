@@ -1,0 +1,221 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"pgregory.net/rapid"
+
+	"github.com/leatlog/leat/broker/internal/coordinator"
+)
+
+// TestPartitionFor compares with what Java's String.hashCode gives.
+func TestPartitionFor(t *testing.T) {
+	for _, c := range []struct {
+		group string
+		want  int32 // of 50 partitions
+	}{
+		{"", 0},
+		{"hello", 99162322 % 50},
+		{"polygenelubricants", 0}, // the hash is the smallest int32
+		{"console-consumer-1", 35782224 % 50},
+		{"grüße", 98768023 % 50},
+		{"𝄞", 1772394 % 50}, // two UTF-16 units
+	} {
+		if got := PartitionFor(c.group, 50); got != c.want {
+			t.Errorf("%q is in partition %d, want %d", c.group, got, c.want)
+		}
+	}
+}
+
+// TestRandomRequests sends requests of a few clients, sensible and not, in any
+// order, with the log failing, holding back and loaded again. Each is answered
+// once, generations only grow, the clock never hangs, and the log always gives
+// the state (script.checkReplay).
+func TestRandomRequests(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s := newScript(rt)
+		s.cfg.InitialRebalanceDelay = rapid.SampledFrom([]time.Duration{0, 3 * time.Second}).Draw(rt, "initial delay")
+		s.cfg.MaxSize = rapid.SampledFrom([]int{2, 100}).Draw(rt, "max size")
+		s.cfg.OffsetsRetention, s.cfg.OffsetsRetentionCheck = 2*time.Minute, 30*time.Second
+		highest := map[string]int32{}
+		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
+			d := randomCommand(rt, s)
+			s.run(d)
+			for id, g := range s.shard.groups {
+				if s.led && s.log.failing == nil && len(s.log.held) == 0 && g.generation < highest[id] {
+					rt.Fatalf("%v: generation %d of %s after %d", d, g.generation, id, highest[id])
+				}
+			}
+			clear(highest)
+			for _, b := range durableGenerations(s) {
+				highest[b.id] = b.generation
+			}
+		}
+		s.log.failing = nil
+		s.run(command("commit-log"))
+		s.advance(30 * time.Minute)
+		s.runtime.Close()
+		s.drain()
+		for call := 1; call <= s.calls; call++ {
+			if s.answered[call] != 1 {
+				rt.Fatalf("request %d was answered %d times", call, s.answered[call])
+			}
+		}
+		if len(s.timers) != 0 {
+			rt.Fatalf("%d timers left", len(s.timers))
+		}
+	})
+}
+
+// durableGenerations are the groups as the log has them now.
+func durableGenerations(s *script) []*group {
+	replayed := NewShard(s.cfg)
+	buffer, _ := s.log.Read(nil, 0, 0)
+	replayBatches(s.t, replayed, buffer)
+	var list []*group
+	for _, id := range replayed.sortedIDs() {
+		list = append(list, replayed.groups[id])
+	}
+	return list
+}
+
+func command(verb string, args ...string) *datadriven.TestData {
+	d := &datadriven.TestData{Cmd: verb}
+	for i := 0; i < len(args); i += 2 {
+		arg := datadriven.CmdArg{Key: args[i]}
+		if args[i+1] != "" {
+			arg.Vals = []string{args[i+1]}
+		}
+		d.CmdArgs = append(d.CmdArgs, arg)
+	}
+	return d
+}
+
+// randomCommand draws a request, most often of a member that exists, with the
+// generation that is the right one.
+func randomCommand(rt *rapid.T, s *script) *datadriven.TestData {
+	id, generation := "", int32(0)
+	if s.shard != nil && s.shard.groups["g"] != nil {
+		g := s.shard.groups["g"]
+		generation = g.generation
+		ids := []string{"", "nobody-1"}
+		for _, m := range g.sorted() {
+			ids = append(ids, m.id, m.id)
+		}
+		for pending := range g.pending {
+			ids = append(ids, pending)
+		}
+		slices.Sort(ids)
+		id = rapid.SampledFrom(ids).Draw(rt, "member")
+		if rapid.IntRange(0, 9).Draw(rt, "stale") == 0 {
+			generation--
+		}
+	}
+	args := []string{"", "", "id", id, "generation", fmt.Sprint(generation)}
+	instance := rapid.SampledFrom([]string{"", "", "i1", "i2"}).Draw(rt, "instance")
+	if s.shard != nil && s.shard.groups["g"] != nil {
+		if m := s.shard.groups["g"].members[id]; m != nil && m.instanceID != nil {
+			instance = *m.instanceID
+		}
+	}
+	if instance != "" {
+		args = append(args, "instance", instance)
+	}
+	switch verb := rapid.SampledFrom([]string{"join", "join", "join", "sync", "sync", "heartbeat", "leave", "commit", "fetch", "delete",
+		"advance", "advance", "restart", "hold", "commit-log", "fail", "recover", "resign", "describe", "delete-offsets"}).Draw(rt, "verb"); verb {
+	case "join":
+		args[0] = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "client")
+		return command(verb, append(args,
+			"version", rapid.SampledFrom([]string{"3", "9"}).Draw(rt, "version"),
+			"rebalance", rapid.SampledFrom([]string{"60s", "5s", "0s", "-1s"}).Draw(rt, "rebalance timeout"),
+			"protocols", rapid.SampledFrom([]string{"range:t", "range:u", "sticky:t"}).Draw(rt, "protocols"))...)
+	case "sync":
+		args[0] = "s"
+		return command(verb, append(args, "assign", id+":x")...)
+	case "advance":
+		return command(verb, rapid.SampledFrom([]string{"1s", "4s", "10s", "60s", "200s"}).Draw(rt, "by"), "")
+	case "commit":
+		args[0] = "o"
+		return command(verb, append(args, "offsets", rapid.SampledFrom([]string{"t-0:1", "t-1:2", "u-0:3"}).Draw(rt, "offset"))...)
+	case "leave":
+		return command(verb, "l", "", "members", id+":")
+	case "delete":
+		return command(verb, "d", "", "groups", "g")
+	case "delete-offsets":
+		return command(verb, "d", "", "partitions", "t-0")
+	case "fetch":
+		return command(verb, "f", "", "groups", "g")
+	case "restart":
+		s.log.failing = nil
+		return command(verb)
+	default:
+		args[0] = "x"
+		return command(verb, args...)
+	}
+}
+
+// FuzzReplay replays any record: no panic, an error that says so, and a shard
+// that can be used afterwards.
+func FuzzReplay(f *testing.F) {
+	g := newGroup("g")
+	g.generation, g.protocolType, g.protocol = 1, "consumer", "range"
+	g.add(&member{id: "m", protocols: []Protocol{{"range", subscription("t")}}})
+	now := time.Unix(1_700_000_000, 0)
+	for _, r := range []coordinator.Record{
+		groupRecord(g, now), offsetRecord("g", TopicPartition{"t", 1}, Offset{Offset: 3, ExpireTimestamp: -1}),
+		offsetRecord("g", TopicPartition{"t", 1}, Offset{Offset: 3, ExpireTimestamp: 9}), {Key: groupKey("g")}, {Key: []byte{0, 9, 1}},
+	} {
+		f.Add(r.Key, r.Value)
+	}
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		s := NewShard(DefaultConfig())
+		if err := s.Replay(coordinator.Record{Key: key, Value: value}, 0); err != nil && !errors.Is(err, ErrBadRecord) {
+			t.Fatalf("error %v", err)
+		}
+		s.Loaded(now)
+		for range 100 {
+			at, ok := s.NextDeadline()
+			if !ok {
+				break
+			}
+			s.Expire(at)
+		}
+		s.Unload()
+	})
+}
+
+// FuzzSubscribedTopics compares with kmsg's decoder where that succeeds.
+func FuzzSubscribedTopics(f *testing.F) {
+	f.Add(subscription("t", "uu", ""))
+	f.Add([]byte{0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 1, 'x'})
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		topics := slices.Collect(subscribedTopics(b))
+		want := kmsg.NewConsumerMemberMetadata()
+		if len(b) < 1000 && want.ReadFrom(b) == nil && want.Version >= 0 && !slices.Equal(topics, want.Topics) {
+			t.Fatalf("%q, want %q", topics, want.Topics)
+		}
+	})
+}
+
+func TestErrorsOfAppends(t *testing.T) {
+	for err, want := range map[error]*kerr.Error{
+		kerr.NotEnoughReplicas:     kerr.CoordinatorNotAvailable,
+		kerr.NotLeaderForPartition: kerr.NotCoordinator,
+		kerr.KafkaStorageError:     kerr.NotCoordinator,
+		coordinator.ErrTooLarge:    kerr.UnknownServerError,
+		kerr.InvalidRecord:         kerr.InvalidRecord,
+		errors.New("anything"):     kerr.NotCoordinator,
+	} {
+		if got := errorOf(fmt.Errorf("append: %w", err)); got != want {
+			t.Errorf("%v is answered with %v, want %v", err, got, want)
+		}
+	}
+}

@@ -1,0 +1,670 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/leatlog/leat/broker/internal/coordinator"
+	"github.com/leatlog/leat/broker/internal/record"
+)
+
+// memoryLog is the log of the one partition of a script.
+type memoryLog struct {
+	batches []record.Batch
+	end     int64
+	held    []func(error)
+	hold    bool
+	failing error
+}
+
+func (l *memoryLog) Append(batch []byte, done func(error)) {
+	if l.failing != nil {
+		done(l.failing)
+		return
+	}
+	b := record.Batch(slices.Clone(batch))
+	b.SetBaseOffset(l.end)
+	l.end = b.NextOffset()
+	l.batches = append(l.batches, b)
+	if l.hold {
+		l.held = append(l.held, done)
+		return
+	}
+	done(nil)
+}
+
+func (l *memoryLog) Read(dst []byte, offset int64, _ int) ([]byte, error) {
+	for _, b := range l.batches {
+		if b.BaseOffset() >= offset {
+			dst = append(dst, b...)
+		}
+	}
+	return dst, nil
+}
+
+func (l *memoryLog) Offsets() (start, end int64) { return 0, l.end }
+
+// reporter is a *testing.T or a *rapid.T.
+type reporter interface {
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// script runs requests against a Service over one partition, with a clock that
+// it moves, and notes the answers.
+type script struct {
+	t       reporter
+	service *Service
+	runtime *coordinator.Runtime
+	shard   *Shard // the one in use
+	log     *memoryLog
+	cfg     Config
+	now     time.Time
+	epoch   int32
+	led     bool
+	queue   []func()
+	timers  []*scriptTimer
+	out     strings.Builder
+	ids     int
+	calls   int
+	// answered counts answers by request: each must get one.
+	answered map[int]int
+}
+
+type scriptTimer struct {
+	at time.Time
+	f  func()
+}
+
+func newScript(t reporter) *script {
+	s := &script{t: t, log: &memoryLog{}, now: time.Unix(1_700_000_000, 0), cfg: DefaultConfig(), answered: map[int]int{}}
+	s.cfg.NewID = func() string { s.ids++; return strconv.Itoa(s.ids) }
+	s.runtime = coordinator.NewRuntime(coordinator.Config{
+		Now: func() time.Time { return s.now },
+		Go:  func(f func()) { s.queue = append(s.queue, f) },
+		AfterFunc: func(d time.Duration, f func()) func() {
+			timer := &scriptTimer{s.now.Add(d), f}
+			s.timers = append(s.timers, timer)
+			return func() { s.timers = slices.DeleteFunc(s.timers, func(x *scriptTimer) bool { return x == timer }) }
+		},
+		NewShard: func(int32) coordinator.Shard { s.shard = NewShard(s.cfg); return s.shard },
+		Logger:   zerolog.Nop(),
+	})
+	s.service = NewService(s.runtime, func() int32 { return 1 })
+	return s
+}
+
+// lead makes the partition led anew: its groups come from the log.
+func (s *script) lead() {
+	s.epoch++
+	s.led = true
+	s.runtime.Lead(0, s.epoch, s.log)
+	s.drain()
+}
+
+func (s *script) drain() {
+	for len(s.queue) > 0 {
+		f := s.queue[0]
+		s.queue = s.queue[1:]
+		f()
+	}
+}
+
+// advance moves the clock, ringing each timer at its time.
+func (s *script) advance(d time.Duration) {
+	end := s.now.Add(d)
+	for rung := 0; ; rung++ {
+		slices.SortStableFunc(s.timers, func(a, b *scriptTimer) int { return a.at.Compare(b.at) })
+		if len(s.timers) == 0 || s.timers[0].at.After(end) {
+			break
+		}
+		if rung > 100_000 {
+			s.t.Fatalf("the clock rings without end")
+		}
+		timer := s.timers[0]
+		s.timers = s.timers[1:]
+		if timer.at.After(s.now) {
+			s.now = timer.at
+		}
+		timer.f()
+		s.drain()
+	}
+	s.now = end
+}
+
+// advanceAlive moves the clock while members beat every 3 s.
+func (s *script) advanceAlive(by time.Duration, a arguments) {
+	beat := func(id string) {
+		r := kmsg.NewPtrHeartbeatRequest()
+		r.Version, r.Group, r.MemberID, r.Generation = 4, a.get("group", "g"), id, int32(a.number("generation", 1))
+		s.service.Heartbeat(r, func(out *kmsg.HeartbeatResponse) {
+			if out.ErrorCode != 0 {
+				fmt.Fprintf(&s.out, "%s: %s after %s\n", id, errorName(out.ErrorCode), by)
+			}
+		})
+	}
+	for alive := a.list("alive"); len(alive) > 0 && by > 3*time.Second; by -= 3 * time.Second {
+		s.advance(3 * time.Second)
+		for _, id := range alive {
+			beat(id)
+		}
+	}
+	s.advance(by)
+}
+
+// note returns where the answer of one more request goes.
+func (s *script) note(name string) func(format string, args ...any) {
+	s.calls++
+	call := s.calls
+	return func(format string, args ...any) {
+		if s.answered[call]++; s.answered[call] > 1 {
+			s.t.Errorf("%s: answered %d times", name, s.answered[call])
+		}
+		fmt.Fprintf(&s.out, "%s: %s\n", name, fmt.Sprintf(format, args...))
+	}
+}
+
+func errorName(code int16) string {
+	if code == 0 {
+		return "ok"
+	}
+	var err *kerr.Error
+	if errors.As(kerr.ErrorForCode(code), &err) {
+		return err.Message
+	}
+	return strconv.Itoa(int(code))
+}
+
+func text(s *string) string {
+	if s == nil {
+		return "-"
+	}
+	return *s
+}
+
+// arguments are the key=value pairs of a command.
+type arguments struct{ d *datadriven.TestData }
+
+func (a arguments) list(key string) []string {
+	for _, arg := range a.d.CmdArgs {
+		if arg.Key == key {
+			return arg.Vals
+		}
+	}
+	return nil
+}
+
+func (a arguments) get(key, otherwise string) string {
+	if l := a.list(key); len(l) > 0 {
+		return l[0]
+	}
+	return otherwise
+}
+
+func (a arguments) optional(key string) *string {
+	if l := a.list(key); len(l) > 0 {
+		return &l[0]
+	}
+	return nil
+}
+
+func (a arguments) number(key string, otherwise int) int {
+	n, err := strconv.Atoi(a.get(key, strconv.Itoa(otherwise)))
+	if err != nil {
+		a.d.Fatalf(nil, "%s: %v", key, err)
+	}
+	return n
+}
+
+func (a arguments) duration(key, otherwise string) time.Duration {
+	d, err := time.ParseDuration(a.get(key, otherwise))
+	if err != nil {
+		a.d.Fatalf(nil, "%s: %v", key, err)
+	}
+	return d
+}
+
+// pairs cuts each value of a list at its first colon.
+func (a arguments) pairs(key string) (pairs [][2]string) {
+	for _, v := range a.list(key) {
+		left, right, _ := strings.Cut(v, ":")
+		pairs = append(pairs, [2]string{left, right})
+	}
+	return pairs
+}
+
+// subscription is what a consumer says under its protocol.
+func subscription(topics ...string) []byte {
+	v := kmsg.NewConsumerMemberMetadata()
+	v.Topics = topics
+	return v.AppendTo(nil)
+}
+
+func (s *script) join(name string, a arguments) {
+	r := kmsg.NewPtrJoinGroupRequest()
+	r.Version = int16(a.number("version", 9))
+	r.Group, r.MemberID, r.InstanceID = a.get("group", "g"), a.get("id", ""), a.optional("instance")
+	r.SessionTimeoutMillis = int32(a.duration("session", "10s").Milliseconds())
+	r.RebalanceTimeoutMillis = int32(a.duration("rebalance", "60s").Milliseconds())
+	r.ProtocolType = a.get("type", "consumer")
+	protocols := a.pairs("protocols")
+	if len(protocols) == 0 {
+		protocols = [][2]string{{"range", "t"}}
+	}
+	for _, p := range protocols {
+		one := kmsg.NewJoinGroupRequestProtocol()
+		one.Name, one.Metadata = p[0], subscription(p[1])
+		r.Protocols = append(r.Protocols, one)
+	}
+	note := s.note(name)
+	s.service.JoinGroup(r, a.get("client", name), "/10.0.0.1", func(out *kmsg.JoinGroupResponse) {
+		var members []string
+		for _, m := range out.Members {
+			members = append(members, m.MemberID)
+		}
+		if out.ErrorCode != 0 {
+			note("%s id=%s", errorName(out.ErrorCode), out.MemberID)
+			return
+		}
+		skip := ""
+		if out.SkipAssignment {
+			skip = " skip-assignment"
+		}
+		note("joined id=%s generation=%d protocol=%s leader=%s members=%v%s", out.MemberID, out.Generation, text(out.Protocol), out.LeaderID, members, skip)
+	})
+}
+
+func (s *script) sync(name string, a arguments) {
+	r := kmsg.NewPtrSyncGroupRequest()
+	r.Version = int16(a.number("version", 5))
+	r.Group, r.MemberID, r.InstanceID, r.Generation = a.get("group", "g"), a.get("id", ""), a.optional("instance"), int32(a.number("generation", 1))
+	protocolType, protocol := a.get("type", "consumer"), a.get("protocol", "range")
+	r.ProtocolType, r.Protocol = &protocolType, &protocol
+	if protocol == "null" {
+		r.Protocol = nil
+	}
+	for _, p := range a.pairs("assign") {
+		one := kmsg.NewSyncGroupRequestGroupAssignment()
+		one.MemberID, one.MemberAssignment = p[0], []byte(p[1])
+		r.GroupAssignment = append(r.GroupAssignment, one)
+	}
+	note := s.note(name)
+	s.service.SyncGroup(r, func(out *kmsg.SyncGroupResponse) {
+		if out.ErrorCode != 0 {
+			note("%s", errorName(out.ErrorCode))
+			return
+		}
+		note("synced assignment=%q protocol=%s", out.MemberAssignment, text(out.Protocol))
+	})
+}
+
+func (s *script) heartbeat(name string, a arguments) {
+	r := kmsg.NewPtrHeartbeatRequest()
+	r.Version = 4
+	r.Group, r.MemberID, r.InstanceID, r.Generation = a.get("group", "g"), a.get("id", ""), a.optional("instance"), int32(a.number("generation", 1))
+	note := s.note(name)
+	s.service.Heartbeat(r, func(out *kmsg.HeartbeatResponse) { note("%s", errorName(out.ErrorCode)) })
+}
+
+func (s *script) leave(name string, a arguments) {
+	r := kmsg.NewPtrLeaveGroupRequest()
+	r.Version = int16(a.number("version", 5))
+	r.Group, r.MemberID = a.get("group", "g"), a.get("id", "")
+	for _, p := range a.pairs("members") { // id:instance
+		m := kmsg.NewLeaveGroupRequestMember()
+		if m.MemberID = p[0]; p[1] != "" {
+			m.InstanceID = &p[1]
+		}
+		r.Members = append(r.Members, m)
+	}
+	note := s.note(name)
+	s.service.LeaveGroup(r, func(out *kmsg.LeaveGroupResponse) {
+		list := []string{errorName(out.ErrorCode)}
+		for _, m := range out.Members {
+			list = append(list, fmt.Sprintf("%s/%s=%s", m.MemberID, text(m.InstanceID), errorName(m.ErrorCode)))
+		}
+		note("%s", strings.Join(list, " "))
+	})
+}
+
+// topicPartition reads "t-0".
+func topicPartition(s string) (string, int32) {
+	i := strings.LastIndex(s, "-")
+	p, err := strconv.Atoi(s[i+1:])
+	if err != nil {
+		panic(err)
+	}
+	return s[:i], int32(p)
+}
+
+func (s *script) commit(name string, a arguments) {
+	r := kmsg.NewPtrOffsetCommitRequest()
+	r.Version = int16(a.number("version", 9))
+	r.Group, r.MemberID, r.InstanceID, r.Generation = a.get("group", "g"), a.get("id", ""), a.optional("instance"), int32(a.number("generation", -1))
+	if d := a.duration("retention", "-1ms"); d >= 0 {
+		r.RetentionTimeMillis = d.Milliseconds()
+	}
+	for _, p := range a.pairs("offsets") { // t-0:5
+		topic, partition := topicPartition(p[0])
+		t, one := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+		t.Topic, one.Partition, one.LeaderEpoch = topic, partition, 7
+		number, metadata, _ := strings.Cut(p[1], "/")
+		one.Offset, _ = strconv.ParseInt(number, 10, 64)
+		if n, err := strconv.Atoi(metadata); err == nil {
+			metadata = strings.Repeat("m", n)
+		}
+		one.Metadata = &metadata
+		t.Partitions = append(t.Partitions, one)
+		r.Topics = append(r.Topics, t)
+	}
+	note := s.note(name)
+	s.service.OffsetCommit(r, func(out *kmsg.OffsetCommitResponse) {
+		var list []string
+		for _, t := range out.Topics {
+			for _, p := range t.Partitions {
+				list = append(list, fmt.Sprintf("%s-%d=%s", t.Topic, p.Partition, errorName(p.ErrorCode)))
+			}
+		}
+		note("%s", strings.Join(list, " "))
+	})
+}
+
+func (s *script) fetch(name string, a arguments) {
+	r := kmsg.NewPtrOffsetFetchRequest()
+	r.Version = int16(a.number("version", 9))
+	var topics []kmsg.OffsetFetchRequestGroupTopic
+	for _, p := range a.list("partitions") {
+		topic, partition := topicPartition(p)
+		t := kmsg.NewOffsetFetchRequestGroupTopic()
+		t.Topic, t.Partitions = topic, []int32{partition}
+		topics = append(topics, t)
+	}
+	if r.Version >= 8 {
+		for _, id := range append(a.list("groups"), a.list("group")...) {
+			g := kmsg.NewOffsetFetchRequestGroup()
+			g.Group, g.Topics = id, topics
+			r.Groups = append(r.Groups, g)
+		}
+	} else {
+		r.Group = a.get("group", "g")
+		for _, t := range topics {
+			one := kmsg.NewOffsetFetchRequestTopic()
+			one.Topic, one.Partitions = t.Topic, t.Partitions
+			r.Topics = append(r.Topics, one)
+		}
+	}
+	note := s.note(name)
+	s.service.OffsetFetch(r, func(out *kmsg.OffsetFetchResponse) {
+		list := []string{errorName(out.ErrorCode)}
+		for _, t := range out.Topics {
+			for _, p := range t.Partitions {
+				list = append(list, fmt.Sprintf("%s-%d=%d/%d", t.Topic, p.Partition, p.Offset, p.LeaderEpoch))
+			}
+		}
+		for _, g := range out.Groups {
+			list = append(list, g.Group+"("+errorName(g.ErrorCode)+")")
+			for _, t := range g.Topics {
+				for _, p := range t.Partitions {
+					list = append(list, fmt.Sprintf("%s-%d=%d/%d", t.Topic, p.Partition, p.Offset, p.LeaderEpoch))
+				}
+			}
+		}
+		note("%s", strings.Join(list, " "))
+	})
+}
+
+func (s *script) describe(name string, a arguments) {
+	r := kmsg.NewPtrDescribeGroupsRequest()
+	r.Version = int16(a.number("version", 6))
+	r.Groups = append(r.Groups, a.get("group", "g"))
+	note := s.note(name)
+	s.service.DescribeGroups(r, func(out *kmsg.DescribeGroupsResponse) {
+		g := out.Groups[0]
+		list := []string{fmt.Sprintf("%s %s type=%s protocol=%s", errorName(g.ErrorCode), g.State, g.ProtocolType, g.Protocol)}
+		for _, m := range g.Members {
+			list = append(list, fmt.Sprintf("%s/%s/%s/%s=%q(%d)", m.MemberID, text(m.InstanceID), m.ClientID, m.ClientHost, m.MemberAssignment, len(m.ProtocolMetadata)))
+		}
+		note("%s", strings.Join(list, " "))
+	})
+}
+
+func (s *script) list(name string, a arguments) {
+	r := kmsg.NewPtrListGroupsRequest()
+	r.Version, r.StatesFilter, r.TypesFilter = 5, a.list("states"), a.list("types")
+	note := s.note(name)
+	s.service.ListGroups(r, func(out *kmsg.ListGroupsResponse) {
+		list := []string{errorName(out.ErrorCode)}
+		for _, g := range out.Groups {
+			list = append(list, fmt.Sprintf("%s(%s %s %s)", g.Group, g.ProtocolType, g.GroupState, g.GroupType))
+		}
+		note("%s", strings.Join(list, " "))
+	})
+}
+
+func (s *script) delete(name string, a arguments) {
+	r := kmsg.NewPtrDeleteGroupsRequest()
+	r.Version, r.Groups = 2, a.list("groups")
+	note := s.note(name)
+	s.service.DeleteGroups(r, func(out *kmsg.DeleteGroupsResponse) {
+		var list []string
+		for _, g := range out.Groups {
+			list = append(list, g.Group+"="+errorName(g.ErrorCode))
+		}
+		note("%s", strings.Join(list, " "))
+	})
+}
+
+func (s *script) deleteOffsets(name string, a arguments) {
+	r := kmsg.NewPtrOffsetDeleteRequest()
+	r.Group = a.get("group", "g")
+	for _, p := range a.list("partitions") {
+		topic, partition := topicPartition(p)
+		t, one := kmsg.NewOffsetDeleteRequestTopic(), kmsg.NewOffsetDeleteRequestTopicPartition()
+		t.Topic, one.Partition = topic, partition
+		t.Partitions = append(t.Partitions, one)
+		r.Topics = append(r.Topics, t)
+	}
+	note := s.note(name)
+	s.service.OffsetDelete(r, func(out *kmsg.OffsetDeleteResponse) {
+		list := []string{errorName(out.ErrorCode)}
+		for _, t := range out.Topics {
+			for _, p := range t.Partitions {
+				list = append(list, fmt.Sprintf("%s-%d=%s", t.Topic, p.Partition, errorName(p.ErrorCode)))
+			}
+		}
+		note("%s", strings.Join(list, " "))
+	})
+}
+
+// records notes what the log holds.
+func (s *script) records() {
+	for _, b := range s.log.batches {
+		err := b.Iterate(func(r *record.Record) error {
+			var offset kmsg.OffsetCommitKey
+			var group kmsg.GroupMetadataKey
+			switch {
+			case r.Key[1] <= 1 && offset.ReadFrom(r.Key) == nil:
+				if r.Value == nil {
+					fmt.Fprintf(&s.out, "offset %s %s-%d: tombstone\n", offset.Group, offset.Topic, offset.Partition)
+					break
+				}
+				v := kmsg.NewOffsetCommitValue()
+				err := v.ReadFrom(r.Value)
+				fmt.Fprintf(&s.out, "offset %s %s-%d: v%d %d epoch %d\n", offset.Group, offset.Topic, offset.Partition, v.Version, v.Offset, v.LeaderEpoch)
+				return err
+			case group.ReadFrom(r.Key) == nil:
+				if r.Value == nil {
+					fmt.Fprintf(&s.out, "group %s: tombstone\n", group.Group)
+					break
+				}
+				v := kmsg.NewGroupMetadataValue()
+				err := v.ReadFrom(r.Value)
+				fmt.Fprintf(&s.out, "group %s: v%d %s generation %d, protocol %s, leader %s\n", group.Group, v.Version, v.ProtocolType, v.Generation, text(v.Protocol), text(v.Leader))
+				for _, m := range v.Members {
+					fmt.Fprintf(&s.out, "  %s/%s session %d ms, rebalance %d ms: %q\n", m.MemberID, text(m.InstanceID), m.SessionTimeoutMillis, m.RebalanceTimeoutMillis, m.Assignment)
+				}
+				return err
+			}
+			return nil
+		})
+		if err != nil {
+			s.t.Fatalf("%v", err)
+		}
+	}
+}
+
+// configure is the command that begins a script, if its settings are not Kafka's.
+func (s *script) configure(a arguments) {
+	s.cfg.InitialRebalanceDelay = a.duration("initial-delay", s.cfg.InitialRebalanceDelay.String())
+	s.cfg.MaxSize = a.number("max-size", s.cfg.MaxSize)
+	s.cfg.OffsetsRetention = a.duration("retention", s.cfg.OffsetsRetention.String())
+	s.cfg.OffsetsRetentionCheck = a.duration("retention-check", s.cfg.OffsetsRetentionCheck.String())
+}
+
+// run runs one command: VERB [name] key=value... The name stands before what
+// answers the request, whenever it comes.
+func (s *script) run(d *datadriven.TestData) string {
+	a := arguments{d}
+	name := d.Cmd
+	if len(d.CmdArgs) > 0 && len(d.CmdArgs[0].Vals) == 0 {
+		name = d.CmdArgs[0].Key
+	}
+	requests := map[string]func(string, arguments){
+		"join": s.join, "sync": s.sync, "heartbeat": s.heartbeat, "leave": s.leave, "commit": s.commit, "fetch": s.fetch,
+		"describe": s.describe, "list": s.list, "delete": s.delete, "delete-offsets": s.deleteOffsets,
+	}
+	if d.Cmd == "config" {
+		s.configure(a)
+		return ""
+	}
+	if s.epoch == 0 {
+		s.lead()
+	}
+	switch request := requests[d.Cmd]; {
+	case request != nil:
+		request(name, a)
+	case d.Cmd == "advance":
+		by, err := time.ParseDuration(name)
+		if err != nil {
+			s.t.Fatalf("%v", err)
+		}
+		s.advanceAlive(by, a)
+	case d.Cmd == "hold":
+		s.log.hold = true
+	case d.Cmd == "commit-log":
+		held := s.log.held
+		s.log.hold, s.log.held = false, nil
+		for _, done := range held {
+			done(nil)
+		}
+	case d.Cmd == "fail":
+		s.log.failing = kerr.KafkaStorageError
+	case d.Cmd == "recover":
+		s.log.failing = nil
+	case d.Cmd == "restart":
+		s.lead()
+	case d.Cmd == "resign":
+		s.runtime.Resign(0)
+		s.led = false // the shard it had may be ahead of the log
+	case d.Cmd == "records":
+		s.records()
+	default:
+		s.t.Fatalf("unknown command %s", d.Cmd)
+	}
+	s.drain()
+	out := s.out.String()
+	s.out.Reset()
+	s.checkReplay()
+	return out
+}
+
+// durable describes what of a shard must survive its loss: offsets, and the
+// groups between two rebalances.
+func durable(s *Shard) string {
+	var b strings.Builder
+	for _, id := range s.sortedIDs() {
+		g := s.groups[id]
+		for _, o := range s.fetch(id, nil, true) {
+			fmt.Fprintf(&b, "%s %v\n", id, o)
+		}
+		if g.generation == 0 || g.state != Empty && g.state != Stable {
+			continue
+		}
+		fmt.Fprintf(&b, "%s %s %s generation %d protocol %q leader %q\n", id, g.state, g.protocolType, g.generation, g.protocol, g.leader)
+		for _, m := range g.sorted() {
+			fmt.Fprintf(&b, "  %s %s %s %s %v %v %x %x\n", m.id, text(m.instanceID), m.clientID, m.clientHost, m.sessionTimeout, m.rebalanceTimeout, m.metadata(g.protocol), m.assignment)
+			if (m.instanceID != nil) != (m.instanceID != nil && g.static[*m.instanceID] == m.id) {
+				fmt.Fprintf(&b, "  lost its instance id\n")
+			}
+		}
+	}
+	return b.String()
+}
+
+// replayBatches replays the records of batches as a load does.
+func replayBatches(t reporter, shard *Shard, batches []byte) {
+	for len(batches) > 0 {
+		b, rest, err := record.Parse(batches)
+		if err != nil {
+			t.Fatalf("%v", err)
+		}
+		batches = rest
+		err = b.Iterate(func(r *record.Record) error {
+			return shard.Replay(coordinator.Record{Key: r.Key, Value: r.Value}, r.Timestamp)
+		})
+		if err != nil {
+			t.Fatalf("%v", err)
+		}
+	}
+}
+
+// checkReplay loads the log into another shard and compares. A rebalance that is
+// under way is not durable: of its groups only the offsets are compared.
+func (s *script) checkReplay() {
+	if len(s.log.held) > 0 || s.log.failing != nil || !s.led {
+		return
+	}
+	replayed := NewShard(s.cfg)
+	buffer, _ := s.log.Read(nil, 0, 0)
+	replayBatches(s.t, replayed, buffer)
+	for id, g := range s.shard.groups {
+		if other := replayed.groups[id]; other != nil && g.state != Empty && g.state != Stable {
+			other.state = g.state
+		}
+	}
+	if live, loaded := durable(s.shard), durable(replayed); live != loaded {
+		s.t.Fatalf("the shard is\n%sand loaded from its log\n%s", live, loaded)
+	}
+}
+
+// TestScripts runs the scripts in testdata/scripts. After each command, loading the log
+// into another shard must give the same durable state.
+func TestScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
+		s := newScript(t)
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			s.t = t
+			return s.run(d)
+		})
+		s.runtime.Close()
+		s.drain()
+		for call := 1; call <= s.calls; call++ {
+			if s.answered[call] == 0 {
+				t.Errorf("request %d was never answered", call)
+			}
+		}
+		if len(s.timers) != 0 {
+			t.Errorf("%d timers left", len(s.timers))
+		}
+	})
+}
