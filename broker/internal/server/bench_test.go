@@ -74,7 +74,9 @@ func BenchmarkFetchFile(b *testing.B) {
 	for name, size := range map[string]int{"16KiB": 16 << 10, "64KiB": 64 << 10, "1MiB": 1 << 20} {
 		chunks := []wire.Chunk{{File: descriptor{file}, Size: size}}
 		b.Run(name, func(b *testing.B) {
-			benchmark(b, frame, func(_ context.Context, _ *wire.Request, respond wire.Responder) { respond(wire.Response{Chunks: chunks}) })
+			benchmark(b, frame, func(_ context.Context, _ *wire.Request, respond wire.Responder) {
+				respond(wire.Response{Chunks: chunks})
+			})
 		})
 	}
 }
