@@ -323,6 +323,9 @@ func (l *Log) rollIfDue(batches []byte, first, next int64) error {
 // The caller holds mu.
 func (l *Log) roll(base int64) error {
 	s := l.active()
+	if err := l.settleNames(); err != nil {
+		return l.failed("roll", err)
+	}
 	if err := l.persistDerived(s, true); err != nil {
 		return l.failed("roll", err)
 	}
@@ -341,7 +344,7 @@ func (l *Log) roll(base int64) error {
 	if err := l.env.FS.SyncDir(l.dir); err != nil {
 		return l.fence(fmt.Errorf("storage: sync %s: %w", l.dir, err))
 	}
-	added, err := l.createSegment(base)
+	added, err := l.createSegment(base, true)
 	if err != nil {
 		return l.failed("roll", err)
 	}

@@ -191,7 +191,10 @@ func TestConcurrentUse(t *testing.T) {
 	cfg := smallConfig()
 	cfg.RetentionBytes = 20_000
 	l := mustOpen(t, vfs.NewMem(), cfg)
-	const batches = 3000
+	batches := 3000
+	if testing.Short() {
+		batches = 500
+	}
 	done := make(chan struct{})
 	var group sync.WaitGroup
 	group.Go(func() {

@@ -68,6 +68,7 @@ func (l *Log) closeDerived() error {
 func (l *Log) closePoint() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.unnamed = false
 	l.synced.Store(l.end.Load())
 	return l.setRecoveryPoint(l.end.Load(), false)
 }

@@ -110,7 +110,7 @@ func (c *Committer) syncAll() {
 	for _, l := range c.dirty {
 		l.syncMu.Lock()
 		var target syncTarget
-		target, l.roundErr = l.beginSync()
+		target, l.roundErr = l.beginSync(true)
 		c.targets = append(c.targets, target)
 	}
 	failed := c.directory.env.FS.SyncAll(c.directory.root)

@@ -355,14 +355,17 @@ func (r *crashRun) run(steps int) {
 // changes the disk, clones of what a crash then would leave: everything unsynced
 // lost, nothing lost, and random subsets. LEAT_CRASH_SEEDS runs more workloads.
 func TestCrashAtEveryOperation(t *testing.T) {
-	seeds := uint64(3)
+	seeds, steps := uint64(3), 150
+	if testing.Short() {
+		seeds, steps = 2, 80
+	}
 	if more, err := strconv.ParseUint(os.Getenv("LEAT_CRASH_SEEDS"), 10, 32); err == nil {
 		seeds = more
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := &crashRun{t: t, random: rand.New(rand.NewPCG(seed, 1)), cfg: smallConfig()}
-			r.run(150)
+			r.run(steps)
 			t.Logf("%d operations, %d crashes", r.operations, r.clones)
 		})
 	}

@@ -150,7 +150,7 @@ func (d *Directory) List() ([]LogID, error) {
 		}
 		id, err := d.readTopicID(name)
 		if err != nil {
-			return nil, err
+			d.env.Logger.Warn().Err(err).Msg("the topic id of a log cannot be read; if the log is empty it is written anew")
 		}
 		list = append(list, LogID{Topic: topic, Partition: partition, TopicID: id})
 	}
@@ -191,10 +191,10 @@ func (d *Directory) Log(id LogID, cfg Config) (*Log, error) {
 		}
 	} else if err != nil {
 		return nil, fmt.Errorf("storage: open %s: %w", dir, err)
-	} else if found, err := d.readTopicID(name); err != nil {
+	} else if found, err := d.readTopicID(name); err != nil && d.wasSynced(dir) {
 		return nil, err
-	} else if found == [16]byte{} {
-		// Made by a log that stood alone, or by a crash before the file was there.
+	} else if err != nil || found == [16]byte{} {
+		// Made by a log that stood alone, or by a crash before the first batch.
 		if err := d.writeTopicID(dir, id.TopicID); err != nil {
 			return nil, fmt.Errorf("storage: write %s of %s: %w", partitionMetadata, dir, err)
 		}
@@ -213,11 +213,35 @@ func (d *Directory) Log(id LogID, cfg Config) (*Log, error) {
 // name and was deleted.
 var ErrStaleLog = errors.New("storage: log of a deleted topic of the same name")
 
+// wasSynced reports whether a log has, or may have, ever been synced. If not,
+// nothing in it was acknowledged, and a crash may have left its files in pieces.
+func (d *Directory) wasSynced(dir string) bool {
+	names, err := d.env.FS.List(dir)
+	if err != nil || slices.Contains(names, recoveryPointName) {
+		return true
+	}
+	segments := 0
+	for _, name := range names {
+		base, ok := parseSegmentName(name, logSuffix)
+		if !ok {
+			continue
+		}
+		f, err := d.env.FS.Open(path.Join(dir, name))
+		if err != nil {
+			return true
+		}
+		size, err := f.Size()
+		mark, marked := (&segment{base: base}).readMark(f, size)
+		f.Close()
+		if segments++; err != nil || segments > 1 || marked && mark.offset > base {
+			return true
+		}
+	}
+	return false
+}
+
 func (d *Directory) create(dir string, id [16]byte) error {
 	if err := d.env.FS.MkdirAll(dir); err != nil {
-		return err
-	}
-	if err := d.env.FS.SyncDir(d.root); err != nil {
 		return err
 	}
 	return d.writeTopicID(dir, id)
@@ -351,11 +375,14 @@ func sortedNames(logs map[string]*Log) []string {
 //
 //	version: 0
 //	topic_id: <base64url without padding>
+//
+// It is durable when the log's first batch is. Until then a crash may leave a
+// file that cannot be read.
 func (d *Directory) writeTopicID(dir string, id [16]byte) error {
 	if id == [16]byte{} {
 		return nil
 	}
-	return writeFileDurably(d.env.FS, path.Join(dir, partitionMetadata), encodeTopicID(id))
+	return writeFile(d.env.FS, path.Join(dir, partitionMetadata), encodeTopicID(id), false)
 }
 
 func formatTopicID(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }

@@ -134,7 +134,11 @@ func TestFailedSyncFences(t *testing.T) {
 // fails, no acknowledged byte is lost, then or after a crash.
 func TestFailuresAtEveryOperation(t *testing.T) {
 	for _, cause := range []error{errDisk, vfs.ErrNoSpace} {
-		for n := 1; ; n++ {
+		step := 1
+		if testing.Short() {
+			step = 4
+		}
+		for n := 1; ; n += step {
 			disk := newFaultyDisk()
 			left := n
 			disk.fail = func(o vfs.Operation) error {

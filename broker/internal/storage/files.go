@@ -245,6 +245,11 @@ func makeDir(fsys vfs.FS, dir string) error {
 	if err := fsys.MkdirAll(dir); err != nil {
 		return err
 	}
+	return syncParents(fsys, dir)
+}
+
+// syncParents makes the name of a directory durable, and those of its parents.
+func syncParents(fsys vfs.FS, dir string) error {
 	if err := fsys.SyncDir(path.Dir(dir)); err != nil {
 		return err
 	}

@@ -74,10 +74,10 @@ func (l *Log) finishLoad(snapshots []int64) error {
 
 // loadEmpty begins a log without segments.
 func (l *Log) loadEmpty(start int64, snapshots []int64) error {
-	// Even if the directory is there: an attempt to make it may have failed half-way.
-	if err := makeDir(l.env.FS, l.dir); err != nil {
+	if err := l.env.FS.MkdirAll(l.dir); err != nil {
 		return err
 	}
+	l.unnamed = true
 	for _, at := range snapshots {
 		if err := l.env.FS.Remove(l.path(segmentName(at, snapshotSuffix))); err != nil {
 			return err
@@ -91,7 +91,7 @@ func (l *Log) loadEmpty(start int64, snapshots []int64) error {
 			return err
 		}
 	}
-	s, err := l.createSegment(start)
+	s, err := l.createSegment(start, false)
 	if err != nil {
 		return err
 	}
@@ -100,6 +100,33 @@ func (l *Log) loadEmpty(start int64, snapshots []int64) error {
 	l.start.Store(start)
 	l.end.Store(start)
 	l.synced.Store(start)
+	return nil
+}
+
+// settleNames makes the names of a new log durable, and the id of its topic.
+func (l *Log) settleNames() error {
+	if !l.unnamed {
+		return nil
+	}
+	f, err := l.env.FS.OpenReadWrite(l.path(partitionMetadata))
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := l.env.FS.SyncDir(l.dir); err != nil {
+		return err
+	}
+	if d := l.env.directory; d != nil {
+		err = d.env.FS.SyncDir(d.root)
+	} else {
+		err = syncParents(l.env.FS, l.dir)
+	}
+	if err != nil {
+		return err
+	}
+	l.unnamed = false
 	return nil
 }
 

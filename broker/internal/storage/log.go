@@ -58,7 +58,10 @@ type Log struct {
 	snapshotAt    int64 // offset of the newest snapshot, -1 without one
 	recoveryPoint int64 // as in the file: below, data and indexes are durable; -1 without one
 	closed        bool
-	updates       []producer // scratch of an append
+	// unnamed says that the names of a new log are not durable yet. Its first sync
+	// settles them; until then a crash may take it away, and making one costs no sync.
+	unnamed bool
+	updates []producer // scratch of an append
 
 	// readMu is held for writing while segments are added, cut or removed.
 	readMu   sync.RWMutex

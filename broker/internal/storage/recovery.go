@@ -95,6 +95,7 @@ var errOutOfPlace = errors.New("storage: batch does not follow the one before")
 // recovery is what is learnt of the last segment when a log is opened.
 type recovery struct {
 	fileSize int64
+	marked   bool // the file ends in a sync mark
 	// Data below durable, an offset, and durableSize, a position, was synced.
 	durable     int64
 	durableSize int64
@@ -119,6 +120,7 @@ func (l *Log) recoverLast(s *segment) error {
 	s.allocated = r.fileSize
 	if mark, ok := s.readMark(f, r.fileSize); ok {
 		r.durable, r.durableSize = max(mark.offset, r.durable), mark.position
+		r.marked = true
 	}
 	if err := l.skipToRecoveryPoint(s, f, &r); err != nil {
 		return err
@@ -139,6 +141,13 @@ func (l *Log) recoverLast(s *segment) error {
 		l.synced.Store(end)
 		l.damaged(s, size, end, r.bad)
 		return nil
+	}
+	// Without a sync, an earlier process had not got as far as the names either.
+	l.unnamed = len(l.segments) == 1 && r.durable == s.base
+	if end > s.base {
+		if err := l.settleNames(); err != nil {
+			return err
+		}
 	}
 	l.end.Store(end)
 	l.synced.Store(end)
@@ -299,6 +308,14 @@ func (l *Log) settle(s *segment, f vfs.File, r *recovery) error {
 	if r.fileSize == size {
 		return nil
 	}
+	if r.keepTail(f, size) {
+		// The preallocated tail can be used as it is.
+		s.marked = true
+		if err := l.mark(s, f); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
+			return err
+		}
+		return nil // the mark that is there says less, and no wrong
+	}
 	if r.bad != nil && !r.tailIsBlank(f, size) {
 		l.logger.Warn().Err(r.bad).Int64("offset", end).Int64("position", size).
 			Msg("the log ends in a batch that was not written out before a crash; it is cut off, nothing acknowledged is lost")
@@ -309,6 +326,31 @@ func (l *Log) settle(s *segment, f vfs.File, r *recovery) error {
 		return err
 	}
 	return s.trim(f, true)
+}
+
+// keepTail reports whether the file ends in zeros and a mark, and is worth a look.
+// Anything else has to go, lest a later recovery takes it for batches.
+func (r *recovery) keepTail(f io.ReaderAt, size int64) bool {
+	blank := r.fileSize - markSize - size
+	if !r.marked || blank < 0 || blank > 4*scanBytes {
+		return false
+	}
+	scratch := scanBuffers.Get().(*[]byte)
+	defer scanBuffers.Put(scratch)
+	for blank > 0 {
+		b := (*scratch)[:min(blank, scanBytes)]
+		if readFull(f, b, size) != nil {
+			return false
+		}
+		for _, c := range b {
+			if c != 0 {
+				return false
+			}
+		}
+		size += int64(len(b))
+		blank -= int64(len(b))
+	}
+	return true
 }
 
 // tailIsBlank reports whether a few bytes after the last batch are zero, as in a

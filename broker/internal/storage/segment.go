@@ -92,8 +92,9 @@ func (l *Log) newSegment(base int64) *segment {
 	return s
 }
 
-// createSegment makes the files of a new, empty segment and their names durable.
-func (l *Log) createSegment(base int64) (*segment, error) {
+// createSegment makes the file of a new, empty segment, and its name durable if
+// asked to.
+func (l *Log) createSegment(base int64, durably bool) (*segment, error) {
 	s := l.newSegment(base)
 	// Left over from an attempt that failed, or from a log that was reset.
 	for _, suffix := range []string{logSuffix, indexSuffix, timesSuffix, abortedSuffix} {
@@ -107,10 +108,12 @@ func (l *Log) createSegment(base int64) (*segment, error) {
 	}
 	s.file.adopt(f)
 	defer s.file.release()
-	if err := l.env.FS.SyncDir(l.dir); err != nil {
-		s.file.drop()
-		_ = l.env.FS.Remove(s.file.name)
-		return nil, fmt.Errorf("storage: create segment: %w", err)
+	if durably {
+		if err := l.env.FS.SyncDir(l.dir); err != nil {
+			s.file.drop()
+			_ = l.env.FS.Remove(s.file.name)
+			return nil, fmt.Errorf("storage: create segment: %w", err)
+		}
 	}
 	s.index.reset()
 	s.times.reset()

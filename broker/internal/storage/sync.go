@@ -13,6 +13,7 @@ type syncTarget struct {
 	file    vfs.File // of segment, acquired
 	size    int64    // bytes of segment
 	end     int64    // of the log
+	all     bool     // the whole file system is synced, names included
 }
 
 // Sync makes everything appended before the call durable; SyncedOffset moves. It
@@ -21,7 +22,7 @@ type syncTarget struct {
 func (l *Log) Sync() error {
 	l.syncMu.Lock()
 	defer l.syncMu.Unlock()
-	target, err := l.beginSync()
+	target, err := l.beginSync(false)
 	if err != nil || target.file == nil {
 		return err
 	}
@@ -29,8 +30,9 @@ func (l *Log) Sync() error {
 }
 
 // beginSync returns what there is to sync; its file is nil when there is nothing.
-// The caller holds syncMu until endSync.
-func (l *Log) beginSync() (syncTarget, error) {
+// all says that the caller syncs the whole file system. It holds syncMu until
+// endSync.
+func (l *Log) beginSync(all bool) (syncTarget, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -42,12 +44,17 @@ func (l *Log) beginSync() (syncTarget, error) {
 	if err := l.writable(); err != nil {
 		return syncTarget{}, err
 	}
+	if !all {
+		if err := l.settleNames(); err != nil {
+			return syncTarget{}, l.fence(err)
+		}
+	}
 	s := l.active()
 	f, err := s.file.acquire()
 	if err != nil {
 		return syncTarget{}, l.fence(err)
 	}
-	return syncTarget{segment: s, file: f, size: s.size.Load(), end: l.end.Load()}, nil
+	return syncTarget{segment: s, file: f, size: s.size.Load(), end: l.end.Load(), all: all}, nil
 }
 
 // endSync takes over the outcome of a sync.
@@ -58,6 +65,9 @@ func (l *Log) endSync(t syncTarget, failed error) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if t.all {
+		l.unnamed = false
+	}
 	if t.end > l.synced.Load() {
 		l.synced.Store(t.end)
 	}

@@ -42,6 +42,9 @@ func (l *Log) TruncateTo(offset int64) error {
 		}
 		return nil
 	}
+	if err := l.settleNames(); err != nil {
+		return l.failed("truncate", err)
+	}
 	// What is about to go must not be missed by a later recovery. What is derived
 	// from the rest is not durable either, so that recovery has to read the segment.
 	if l.recoveryPoint > target.base {
@@ -288,6 +291,9 @@ func (l *Log) ResetTo(offset int64) error {
 // nothing of it. The caller holds all locks or is alone.
 func (l *Log) reset(offset int64) error {
 	l.hints.clear()
+	if err := l.settleNames(); err != nil {
+		return err
+	}
 	if l.recoveryPoint > 0 {
 		if err := l.setRecoveryPoint(0, true); err != nil {
 			return err
@@ -315,7 +321,7 @@ func (l *Log) reset(offset int64) error {
 	if err := l.writeOffset(logStartName, offset, true); err != nil {
 		return err
 	}
-	s, err := l.createSegment(offset)
+	s, err := l.createSegment(offset, true)
 	if err != nil {
 		return err
 	}
