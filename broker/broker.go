@@ -49,6 +49,7 @@ type Broker struct {
 	coordinator *coordinator.Runtime
 	groups      *group.Service
 	log         *metadataLog
+	cluster     *clusterTopic
 	shell       *controllerShell
 	liveness    *liveness
 

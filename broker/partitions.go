@@ -16,11 +16,20 @@ import (
 // partitions shows the replicas of this broker to the handlers. handler and
 // replica stand on the same floor and state the same types of their own; here they
 // meet.
-type partitions struct{ manager *replica.Manager }
+type partitions struct {
+	manager *replica.Manager
+	cluster *clusterTopic
+}
 
 var _ handler.Partitions = partitions{}
 
 func (p partitions) Partition(topic metadata.UUID, partition int32) (handler.Partition, *kerr.Error) {
+	if topic == metadata.ClusterTopicID {
+		if partition != 0 {
+			return nil, kerr.UnknownTopicOrPartition
+		}
+		return p.cluster, nil
+	}
 	r, err := p.manager.Replica(topic, partition)
 	if err != nil {
 		return nil, err

@@ -189,7 +189,13 @@ func (b *Broker) startQuorum(context.Context) error {
 	}
 	b.started("quorum", func(context.Context) error { return node.Close() })
 	b.shell.quorum = node
-	b.background("metadata listener", func(stop <-chan struct{}) { b.log.listen(stop, b.replicas.Apply) })
+	b.cluster = newClusterTopic(node, b.log.Published)
+	b.background("metadata listener", func(stop <-chan struct{}) {
+		b.log.listen(stop, func(image *metadata.Image, delta *metadata.Delta) {
+			b.replicas.Apply(image, delta)
+			b.cluster.grown()
+		})
+	})
 	b.background("quorum clock", ticker(b.cfg.Cluster.Tick, ticks))
 	b.background("quorum watch", func(stop <-chan struct{}) {
 		select {
@@ -253,7 +259,7 @@ func (b *Broker) serve(context.Context) error {
 	h := handler.New(handler.Dependencies{
 		NodeID: b.cfg.NodeID, Image: b.log.Published, Now: b.env.Now, Logger: b.logger,
 		Controller: &controllerClient{b.shell, b.liveness, b.env.Random},
-		Partitions: partitions{b.replicas}, Groups: b.groups, LogDirs: logDirs(b.directory, b.replicas),
+		Partitions: partitions{b.replicas, b.cluster}, Groups: b.groups, LogDirs: logDirs(b.directory, b.replicas),
 		Config: b.cfg.handlers(),
 	})
 	l := b.cfg.Limits

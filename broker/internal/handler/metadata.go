@@ -137,6 +137,10 @@ func metadataByID(image *metadata.Image, request *wire.Request, body *kmsg.Metad
 			continue
 		}
 		seen[id] = true
+		if id == metadata.ClusterTopicID {
+			topics = append(topics, describeTopic(image, request.Conn.Listener, clusterTopic(image), body))
+			continue
+		}
 		if t, ok := image.TopicByID(id); ok {
 			topics = append(topics, describeTopic(image, request.Conn.Listener, t, body))
 			continue
@@ -162,13 +166,17 @@ func (h *Handler) metadataByName(image *metadata.Image, request *wire.Request, b
 			continue
 		}
 		seen[name] = true
+		if name == metadata.ClusterTopic {
+			topics = append(topics, describeTopic(image, request.Conn.Listener, clusterTopic(image), body))
+			continue
+		}
 		if t, ok := image.Topic(name); ok {
 			topics = append(topics, describeTopic(image, request.Conn.Listener, t, body))
 			continue
 		}
 		t := kmsg.NewMetadataResponseTopic()
 		t.Topic, t.IsInternal = &name, metadata.IsInternal(name)
-		if t.ErrorCode = missingTopicCode(name); t.ErrorCode == kerr.UnknownTopicOrPartition.Code && name != metadata.ClusterTopic {
+		if t.ErrorCode = missingTopicCode(name); t.ErrorCode == kerr.UnknownTopicOrPartition.Code {
 			missing = append(missing, name)
 		}
 		topics = append(topics, t)

@@ -7,14 +7,11 @@ import (
 	"github.com/leatlog/leat/broker/internal/wire"
 )
 
-// clusterTopicID is the id that Kafka gives to the metadata topic.
-var clusterTopicID = metadata.UUID{15: 1}
-
 // resolveTopic finds a topic by the id or the name that a request gives.
 func resolveTopic(image *metadata.Image, byID bool, name string, id [16]byte) (metadata.UUID, string, *kerr.Error) {
 	if byID {
-		if metadata.UUID(id) == clusterTopicID {
-			return clusterTopicID, metadata.ClusterTopic, nil
+		if metadata.UUID(id) == metadata.ClusterTopicID {
+			return metadata.ClusterTopicID, metadata.ClusterTopic, nil
 		}
 		if t, ok := image.TopicByID(metadata.UUID(id)); ok {
 			return t.ID, t.Name, nil
@@ -22,7 +19,7 @@ func resolveTopic(image *metadata.Image, byID bool, name string, id [16]byte) (m
 		return metadata.UUID{}, "", kerr.UnknownTopicID
 	}
 	if name == metadata.ClusterTopic {
-		return clusterTopicID, name, nil
+		return metadata.ClusterTopicID, name, nil
 	}
 	if t, ok := image.Topic(name); ok {
 		return t.ID, t.Name, nil
@@ -30,9 +27,20 @@ func resolveTopic(image *metadata.Image, byID bool, name string, id [16]byte) (m
 	return metadata.UUID{}, "", kerr.UnknownTopicOrPartition
 }
 
+// clusterTopic describes the metadata topic, which is led by the active controller.
+func clusterTopic(image *metadata.Image) *metadata.Topic {
+	leader, epoch := image.Controller()
+	nodes := []int32{leader}
+	return &metadata.Topic{Name: metadata.ClusterTopic, ID: metadata.ClusterTopicID,
+		Partitions: []metadata.Partition{{Replicas: nodes, ISR: nodes, Leader: leader, LeaderEpoch: epoch}}}
+}
+
 // leaderOf returns the leader and leader epoch that metadata names, -1 and -1
 // when it has no such partition.
 func leaderOf(image *metadata.Image, id metadata.UUID, partition int32) (leader, epoch int32) {
+	if id == metadata.ClusterTopicID {
+		return image.Controller()
+	}
 	t, ok := image.TopicByID(id)
 	if !ok || partition < 0 || int(partition) >= len(t.Partitions) {
 		return -1, -1

@@ -8,6 +8,10 @@ import (
 // ClusterTopic is the topic that holds the metadata log.
 const ClusterTopic = "__cluster_metadata"
 
+// ClusterTopicID is the id that Kafka gives to the metadata topic. It is in no
+// Image: the topic is there before the first entry.
+var ClusterTopicID = UUID{15: 1}
+
 // OffsetsTopic and TransactionsTopic hold what the coordinators remember.
 const (
 	OffsetsTopic      = "__consumer_offsets"

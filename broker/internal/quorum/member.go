@@ -271,13 +271,6 @@ func (m *Member) maybeCheckpoint() error {
 	return nil
 }
 
-// Read appends stored batches of committed entries from offset on to dst, at
-// most maxBytes of them but at least one. It is how the metadata topic is
-// consumed. Safe for concurrent use with the driver.
-func (m *Member) Read(dst []byte, offset, limit int64, maxBytes int) ([]byte, error) {
-	return m.disk.log.Read(dst, offset, limit, maxBytes, true)
-}
-
 // Offsets returns the first offset on disk and the end of what is applied. Safe
 // for concurrent use with the driver.
 func (m *Member) Offsets() (start, end int64) {

@@ -2,9 +2,12 @@ package quorum
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/leatlog/leat/broker/internal/storage"
 )
 
 // message is something to do on the member's goroutine. It is called with a nil
@@ -138,14 +141,31 @@ func (n *Node) Step(message *raftpb.Message) {
 // end of what is committed and applied.
 func (n *Node) Offsets() (start, end int64) { return n.member.Offsets() }
 
-// Read appends batches of committed entries from offset on to dst: at most
-// maxBytes of them, but at least one when there is one.
-func (n *Node) Read(dst []byte, offset int64, maxBytes int) ([]byte, error) {
+// Slice returns where batches of committed entries lie, from offset on: at most
+// maxBytes of them, but with atLeastOne the first whatever its size. It is empty
+// when there is none. The caller releases it.
+func (n *Node) Slice(offset int64, maxBytes int, atLeastOne bool) (storage.Slice, error) {
 	_, end := n.Offsets()
-	if offset == end {
-		return dst, nil
+	if offset > end {
+		return storage.Slice{}, fmt.Errorf("%w: %d, %d is the end of what is committed", storage.ErrOffsetOutOfRange, offset, end)
 	}
-	return n.member.Read(dst, offset, end, maxBytes)
+	return n.member.disk.log.Slice(offset, end, maxBytes, atLeastOne)
+}
+
+// OffsetForTimestamp returns the first committed entry that is not older than
+// timestamp, in ms since the epoch, with its time and leader epoch; -1 for none.
+func (n *Node) OffsetForTimestamp(timestamp int64) (offset, at int64, epoch int32, err error) {
+	offset, at, epoch, err = n.member.disk.log.OffsetForTimestamp(timestamp)
+	if _, end := n.Offsets(); err == nil && offset >= end {
+		return -1, -1, -1, nil
+	}
+	return offset, at, epoch, err
+}
+
+// EndOffsetForEpoch returns the largest leader epoch that is not larger than
+// epoch, and the offset where it ends; -1, -1 when there is none.
+func (n *Node) EndOffsetForEpoch(epoch int32) (found int32, end int64) {
+	return n.member.disk.log.EndOffsetForEpoch(epoch)
 }
 
 // Done is closed when the node stopped, by Close or because its disk failed.

@@ -123,13 +123,23 @@ func TestSingleVoterLeadsAtOnceAndRemembers(t *testing.T) {
 }
 
 func TestMetadataTopicCanBeRead(t *testing.T) {
-	m, _ := openSingle(t, vfs.NewMem(), 1000)
-	defer m.Close()
-	for _, v := range values(5) {
-		propose(t, m, v)
+	n, err := Start(testConfig(vfs.NewMem(), 0, &listMachine{}), nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	start, end := m.Offsets()
-	data, err := m.Read(nil, start, end, 1<<20)
+	defer n.Close()
+	for _, v := range values(5) {
+		if _, err := n.Propose(t.Context(), []byte(v)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start, end := n.Offsets()
+	slice, err := n.Slice(start, 1<<20, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slice.Release()
+	data, err := slice.AppendTo(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
