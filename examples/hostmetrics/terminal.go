@@ -89,7 +89,7 @@ func frame(u update, page string, height int) string {
 		add("\x1b[31m%.110s\x1b[0m", u.Counters.Problem)
 	}
 	add("\x1b[2mCtrl-C stops\x1b[0m")
-	return "\x1b[H" + strings.Join(lines, "\x1b[K\r\n") + "\x1b[K\x1b[J"
+	return "\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\x1b[J"
 }
 
 // format writes a value so that people can read it in nine characters.

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	// A check opens a dozen databases; the long run is -rapid.checks=1000.
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		if err := f.Value.Set("8"); err != nil {
+		if err := f.Value.Set("6"); err != nil {
 			panic(err)
 		}
 	}
@@ -67,12 +67,13 @@ func TestConformance(t *testing.T) {
 }
 
 func TestMetamorphic(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, statetest.Metamorphic(func(rt *rapid.T) (state.Backend, func()) {
 		dir, err := os.MkdirTemp(t.TempDir(), "")
 		if err != nil {
 			rt.Fatal(err)
 		}
-		b, err := New(Config{Dir: dir, RestoreBytes: 1})
+		b, err := New(Config{Dir: dir, MemoryBytes: 1 << 20, RestoreBytes: 1})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -159,6 +160,7 @@ func TestMemoryIsShared(t *testing.T) {
 }
 
 func TestBulkLoadSortsThroughRuns(t *testing.T) {
+	t.Parallel()
 	b, _ := open(t, t.TempDir())
 	b.config.RestoreBytes = 1 // runs of 1 MiB
 	e, m := openStore(t, b), statetest.Model{}
@@ -201,6 +203,7 @@ func TestBulkLoadSortsThroughRuns(t *testing.T) {
 }
 
 func TestManyFlushesKeepEverything(t *testing.T) {
+	t.Parallel()
 	b, log := open(t, t.TempDir())
 	b.config.MemoryBytes = 1 << 20 // the smallest memtable
 	e, m := openStore(t, b), statetest.Model{}

@@ -77,7 +77,8 @@ func exitOn(err error) {
 }
 
 func TestKilledAtAnyMomentPositionIsNeverAheadOfData(t *testing.T) {
-	kills := 8
+	t.Parallel()
+	kills := 6
 	if testing.Short() {
 		kills = killsInShort
 	}
