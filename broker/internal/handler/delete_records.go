@@ -15,7 +15,7 @@ import (
 // answers from a worker, since it writes and removes files.
 func deleteRecords(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.DeleteRecordsRequest)
-	h.workers.submit(func() {
+	h.workers.submit(respond, func() {
 		response := body.ResponseKind().(*kmsg.DeleteRecordsResponse)
 		image := h.Image()
 		for i := range body.Topics {

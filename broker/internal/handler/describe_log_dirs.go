@@ -33,7 +33,7 @@ func describeLogDirs(h *Handler, _ context.Context, request *wire.Request, respo
 	body := request.Body.(*kmsg.DescribeLogDirsRequest)
 	response := body.ResponseKind().(*kmsg.DescribeLogDirsResponse)
 	wanted := wantedLogs(body)
-	h.workers.submit(func() { // sizes may be asked of the disk
+	h.workers.submit(respond, func() { // sizes may be asked of the disk
 		for _, dir := range h.LogDirs() {
 			response.Dirs = append(response.Dirs, describeDir(&dir, wanted))
 		}

@@ -162,7 +162,7 @@ func (w *fetchWait) Interrupted() { w.wake() }
 
 func (w *fetchWait) wake() {
 	if w.done.CompareAndSwap(false, true) {
-		w.op.h.workers.submit(w.finish)
+		w.op.h.workers.submit(w.op.respond, w.finish)
 	}
 }
 

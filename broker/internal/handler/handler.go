@@ -69,7 +69,7 @@ type Handler struct {
 
 // New returns a handler.
 func New(d Dependencies) *Handler {
-	h := &Handler{Dependencies: d, workers: workers{limit: 4},
+	h := &Handler{Dependencies: d, workers: workers{limit: 4, logger: d.Logger},
 		sessions: newFetchSessions(d.Config.FetchSessions, maxFetchSessionPartitions)}
 	rows := make([]wire.API, len(apis))
 	for i, a := range apis {

@@ -19,7 +19,7 @@ var listSince = map[int64]int16{-1: 1, -2: 1, -3: 7, -4: 8, -5: 9, -6: 11}
 // listOffsets answers from a worker, since a search by time reads files.
 func listOffsets(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.ListOffsetsRequest)
-	h.workers.submit(func() {
+	h.workers.submit(respond, func() {
 		response := body.ResponseKind().(*kmsg.ListOffsetsResponse)
 		image := h.Image()
 		seen := map[fetchKey]bool{}

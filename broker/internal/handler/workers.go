@@ -1,23 +1,38 @@
 package handler
 
-import "sync"
+import (
+	"runtime/debug"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"github.com/leatlog/leat/broker/internal/wire"
+)
 
 // workers runs functions on at most limit goroutines. The goroutines exist only
 // while there is work, so nothing has to be closed; the queue is as long as the
 // requests that the connections may have in flight.
 type workers struct {
-	limit int
+	limit  int
+	logger zerolog.Logger
 
 	mu      sync.Mutex
-	queue   []func()
+	queue   []job
 	head    int
 	running int
 }
 
-// submit has f called soon. It does not block.
-func (w *workers) submit(f func()) {
+// job is a function and the request it answers.
+type job struct {
+	call    func()
+	respond wire.Responder
+}
+
+// submit has f, which answers through respond, called soon. It does not block. If
+// f panics, the request's connection is closed and the node goes on.
+func (w *workers) submit(respond wire.Responder, f func()) {
 	w.mu.Lock()
-	w.queue = append(w.queue, f)
+	w.queue = append(w.queue, job{f, respond})
 	start := w.running < w.limit
 	if start {
 		w.running++
@@ -37,8 +52,8 @@ func (w *workers) run() {
 			w.mu.Unlock()
 			return
 		}
-		f := w.queue[w.head]
-		w.queue[w.head] = nil
+		next := w.queue[w.head]
+		w.queue[w.head] = job{}
 		w.head++
 		if w.head > 1024 && w.head*2 > len(w.queue) {
 			n := copy(w.queue, w.queue[w.head:])
@@ -46,6 +61,17 @@ func (w *workers) run() {
 			w.queue, w.head = w.queue[:n], 0
 		}
 		w.mu.Unlock()
-		f()
+		w.do(next)
 	}
+}
+
+func (w *workers) do(j job) {
+	defer func() {
+		if v := recover(); v != nil {
+			w.logger.Error().Interface("panic", v).Bytes("stack", debug.Stack()).
+				Msg("a request made its handler panic: closing its connection; please report this")
+			j.respond(wire.Response{Close: true})
+		}
+	}()
+	j.call()
 }
