@@ -42,6 +42,8 @@ type Directory struct {
 	closed  bool
 	deletes int            // names given to deleted logs
 	removal sync.WaitGroup // removals in the background
+
+	fenceMu sync.Mutex // apart from mu, as a log may fail under it
 	onFence []func(error)
 }
 
@@ -112,9 +114,9 @@ func (d *Directory) Damaged() error {
 
 // OnFence has f called, once, when the directory becomes fenced. f must not block.
 func (d *Directory) OnFence(f func(cause error)) {
-	d.mu.Lock()
+	d.fenceMu.Lock()
 	d.onFence = append(d.onFence, f)
-	d.mu.Unlock()
+	d.fenceMu.Unlock()
 }
 
 // fence ends all writes to the directory, for good.
@@ -124,9 +126,9 @@ func (d *Directory) fence(cause error) error {
 	}
 	d.env.Logger.Error().Err(cause).Str("directory", d.root).
 		Msg("the disk failed; the data directory takes no more writes. Check the disk and restart the broker")
-	d.mu.Lock()
+	d.fenceMu.Lock()
 	told := slices.Clone(d.onFence)
-	d.mu.Unlock()
+	d.fenceMu.Unlock()
 	for _, f := range told {
 		f(cause)
 	}

@@ -224,6 +224,31 @@ func TestFailedSyncFencesTheDirectory(t *testing.T) {
 	}
 }
 
+// TestFailuresWhileClosing: a disk that fails during the close is told, and the
+// directory does not count as cleanly closed.
+func TestFailuresWhileClosing(t *testing.T) {
+	for _, kind := range []vfs.Kind{vfs.KindSync, vfs.KindSyncAll, vfs.KindCreate, vfs.KindRename, vfs.KindTruncate} {
+		for _, logs := range []int{1, syncAllFrom} {
+			if logs == 1 && kind == vfs.KindSyncAll {
+				continue
+			}
+			disk := newFaultyDisk()
+			d := mustOpenDirectory(t, disk)
+			for i := range logs {
+				mustAppend(t, mustLog(t, d, "topic", int32(i), 1), batchOf(1, 10, "x"))
+			}
+			disk.fail = failing(kind)
+			if err := d.Close(); !errors.Is(err, errDisk) {
+				t.Errorf("%d logs, failing %s: %v", logs, kind, err)
+			}
+			disk.fail = func(vfs.Operation) error { return nil }
+			if d := mustOpenDirectory(t, disk); d.Clean() {
+				t.Errorf("%d logs, failing %s: counts as cleanly closed", logs, kind)
+			}
+		}
+	}
+}
+
 // TestCommitter appends to few and to many logs from several goroutines and holds
 // what is told against what a crash leaves.
 func TestCommitter(t *testing.T) {

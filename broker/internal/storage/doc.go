@@ -38,6 +38,8 @@
 //     indexes, producer snapshot and epochs, has been synced, and its name is synced
 //     before it takes a batch. So: a segment that is followed by another is
 //     durable as a whole, and an fsync of the active file is all that a Sync takes.
+//   - The names of a new log become durable with its first sync, so that making
+//     one is cheap and what was acknowledged is never without a name.
 //   - Retention and AdvanceStart make the new start durable before they remove
 //     segments, oldest first; TruncateTo and ResetTo remove newest first, each
 //     removal durable before the next. So a crash leaves no gap that was not there.
@@ -70,7 +72,8 @@
 // lag by one sync: damage to the bytes of the very last sync before a power loss
 // looks like a torn tail. It never errs to the other side, as it names only what
 // was synced. In a trimmed segment the recovery point takes its place, and a
-// segment with a successor needs neither.
+// segment with a successor needs neither. What lies beyond the last good batch and
+// is not zero is cut off, so that no later recovery takes it for batches.
 //
 // Indexes are caches: checked against their segment when first used, verified at
 // each jump, and made anew from the segment when missing or wrong.
