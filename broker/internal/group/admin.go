@@ -40,8 +40,9 @@ func (s *Shard) Describe(groupID string) Description {
 	}
 	for _, m := range g.sorted() {
 		one := DescribedMember{MemberID: m.id, InstanceID: m.instanceID, ClientID: m.clientID, ClientHost: m.clientHost}
+		one.Assignment = m.assignment // of the last generation, as Kafka shows it
 		if g.state == Stable {
-			one.Metadata, one.Assignment = m.metadata(g.protocol), m.assignment
+			one.Metadata = m.metadata(g.protocol)
 		}
 		d.Members = append(d.Members, one)
 	}

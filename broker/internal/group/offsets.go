@@ -54,7 +54,7 @@ func (s *Shard) committer(r *CommitRequest, now time.Time) (string, *kerr.Error)
 	g := s.groups[r.GroupID]
 	if g == nil {
 		if r.Generation >= 0 {
-			return "", kerr.IllegalGeneration
+			return "", kerr.GroupIDNotFound
 		}
 		return r.GroupID, nil
 	}

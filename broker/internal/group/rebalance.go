@@ -20,6 +20,7 @@ func (s *Shard) maybeRebalance(g *group, now time.Time) coordinator.Result {
 func (s *Shard) prepare(g *group, now time.Time) {
 	if g.state == CompletingRebalance {
 		for _, m := range g.sorted() {
+			m.assignment = nil
 			m.answerSync(SyncResponse{Err: kerr.RebalanceInProgress})
 			m.heard(now)
 		}

@@ -60,11 +60,25 @@ type reporter interface {
 	Fatalf(format string, args ...any)
 }
 
+// requests is a Service, or a Kafka.
+type requests interface {
+	JoinGroup(r *kmsg.JoinGroupRequest, clientID, clientHost string, respond func(*kmsg.JoinGroupResponse))
+	SyncGroup(r *kmsg.SyncGroupRequest, respond func(*kmsg.SyncGroupResponse))
+	Heartbeat(r *kmsg.HeartbeatRequest, respond func(*kmsg.HeartbeatResponse))
+	LeaveGroup(r *kmsg.LeaveGroupRequest, respond func(*kmsg.LeaveGroupResponse))
+	OffsetCommit(r *kmsg.OffsetCommitRequest, respond func(*kmsg.OffsetCommitResponse))
+	OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.OffsetFetchResponse))
+	OffsetDelete(r *kmsg.OffsetDeleteRequest, respond func(*kmsg.OffsetDeleteResponse))
+	DescribeGroups(r *kmsg.DescribeGroupsRequest, respond func(*kmsg.DescribeGroupsResponse))
+	ListGroups(r *kmsg.ListGroupsRequest, respond func(*kmsg.ListGroupsResponse))
+	DeleteGroups(r *kmsg.DeleteGroupsRequest, respond func(*kmsg.DeleteGroupsResponse))
+}
+
 // script runs requests against a Service over one partition, with a clock that
 // it moves, and notes the answers.
 type script struct {
 	t       reporter
-	service *Service
+	service requests
 	runtime *coordinator.Runtime
 	shard   *Shard // the one in use
 	log     *memoryLog
@@ -79,6 +93,8 @@ type script struct {
 	calls   int
 	// answered counts answers by request: each must get one.
 	answered map[int]int
+	// joined is called with the id that each join was answered with.
+	joined func(name, id string)
 }
 
 type scriptTimer struct {
@@ -267,7 +283,10 @@ func (s *script) join(name string, a arguments) {
 		r.Protocols = append(r.Protocols, one)
 	}
 	note := s.note(name)
-	s.service.JoinGroup(r, a.get("client", name), "/10.0.0.1", func(out *kmsg.JoinGroupResponse) {
+	s.service.JoinGroup(r, a.get("client", name), "/127.0.0.1", func(out *kmsg.JoinGroupResponse) {
+		if s.joined != nil && out.MemberID != "" {
+			s.joined(name, out.MemberID)
+		}
 		var members []string
 		for _, m := range out.Members {
 			members = append(members, m.MemberID)
@@ -408,6 +427,9 @@ func (s *script) fetch(name string, a arguments) {
 		list := []string{errorName(out.ErrorCode)}
 		for _, t := range out.Topics {
 			for _, p := range t.Partitions {
+				if r.Version < 5 {
+					p.LeaderEpoch = -1 // not told
+				}
 				list = append(list, fmt.Sprintf("%s-%d=%d/%d", t.Topic, p.Partition, p.Offset, p.LeaderEpoch))
 			}
 		}
@@ -430,11 +452,11 @@ func (s *script) describe(name string, a arguments) {
 	note := s.note(name)
 	s.service.DescribeGroups(r, func(out *kmsg.DescribeGroupsResponse) {
 		g := out.Groups[0]
-		list := []string{fmt.Sprintf("%s %s type=%s protocol=%s", errorName(g.ErrorCode), g.State, g.ProtocolType, g.Protocol)}
+		var members []string
 		for _, m := range g.Members {
-			list = append(list, fmt.Sprintf("%s/%s/%s/%s=%q(%d)", m.MemberID, text(m.InstanceID), m.ClientID, m.ClientHost, m.MemberAssignment, len(m.ProtocolMetadata)))
+			members = append(members, fmt.Sprintf("%s/%s/%s/%s=%q(%d)", m.MemberID, text(m.InstanceID), m.ClientID, m.ClientHost, m.MemberAssignment, len(m.ProtocolMetadata)))
 		}
-		note("%s", strings.Join(list, " "))
+		note("%s %s type=%s protocol=%s members=%v", errorName(g.ErrorCode), g.State, g.ProtocolType, g.Protocol, members)
 	})
 }
 
@@ -460,7 +482,7 @@ func (s *script) delete(name string, a arguments) {
 		for _, g := range out.Groups {
 			list = append(list, g.Group+"="+errorName(g.ErrorCode))
 		}
-		note("%s", strings.Join(list, " "))
+		note("%v", list)
 	})
 }
 
@@ -535,14 +557,6 @@ func (s *script) configure(a arguments) {
 // answers the request, whenever it comes.
 func (s *script) run(d *datadriven.TestData) string {
 	a := arguments{d}
-	name := d.Cmd
-	if len(d.CmdArgs) > 0 && len(d.CmdArgs[0].Vals) == 0 {
-		name = d.CmdArgs[0].Key
-	}
-	requests := map[string]func(string, arguments){
-		"join": s.join, "sync": s.sync, "heartbeat": s.heartbeat, "leave": s.leave, "commit": s.commit, "fetch": s.fetch,
-		"describe": s.describe, "list": s.list, "delete": s.delete, "delete-offsets": s.deleteOffsets,
-	}
 	if d.Cmd == "config" {
 		s.configure(a)
 		return ""
@@ -550,11 +564,10 @@ func (s *script) run(d *datadriven.TestData) string {
 	if s.epoch == 0 {
 		s.lead()
 	}
-	switch request := requests[d.Cmd]; {
-	case request != nil:
-		request(name, a)
+	switch {
+	case s.request(d):
 	case d.Cmd == "advance":
-		by, err := time.ParseDuration(name)
+		by, err := time.ParseDuration(d.CmdArgs[0].Key)
 		if err != nil {
 			s.t.Fatalf("%v", err)
 		}
@@ -586,6 +599,23 @@ func (s *script) run(d *datadriven.TestData) string {
 	s.out.Reset()
 	s.checkReplay()
 	return out
+}
+
+// request sends the request of a command, if it is one.
+func (s *script) request(d *datadriven.TestData) bool {
+	request := map[string]func(string, arguments){
+		"join": s.join, "sync": s.sync, "heartbeat": s.heartbeat, "leave": s.leave, "commit": s.commit, "fetch": s.fetch,
+		"describe": s.describe, "list": s.list, "delete": s.delete, "delete-offsets": s.deleteOffsets,
+	}[d.Cmd]
+	if request == nil {
+		return false
+	}
+	name := d.Cmd
+	if len(d.CmdArgs) > 0 && len(d.CmdArgs[0].Vals) == 0 {
+		name = d.CmdArgs[0].Key
+	}
+	request(name, arguments{d})
+	return true
 }
 
 // durable describes what of a shard must survive its loss: offsets, and the

@@ -31,6 +31,9 @@ func (s *Service) OffsetCommit(r *kmsg.OffsetCommitRequest, respond func(*kmsg.O
 		}
 	}
 	answer := func(err *kerr.Error, errs []*kerr.Error) {
+		if err == kerr.GroupIDNotFound && r.Version < 9 {
+			err = kerr.IllegalGeneration
+		}
 		out := r.ResponseKind().(*kmsg.OffsetCommitResponse)
 		i := 0
 		for _, t := range r.Topics {

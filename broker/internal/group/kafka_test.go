@@ -1,0 +1,240 @@
+package group
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// TestAsKafka runs a script whose answers are those of Apache Kafka 4.1: with
+// LEAT_TEST_ORACLE=HOST:PORT it is run against the Kafka there (which needs
+// group.initial.rebalance.delay.ms=0), where it takes a minute, and with
+// -rewrite written anew from its answers. Ids are told by who got them: "a.2" is
+// the second that requests named a were answered with. Lists and lines are sorted.
+func TestAsKafka(t *testing.T) {
+	s := newScript(t)
+	s.cfg.InitialRebalanceDelay = 0
+	s.cfg.NewID = func() string { s.ids++; return fmt.Sprintf("%036d", s.ids) }
+	labels := map[string]string{} // id to label
+	ids := map[string]string{}    // label to id
+	given := map[string]int{}
+	s.joined = func(name, id string) {
+		if labels[id] == "" {
+			given[name]++
+			label := fmt.Sprintf("%s.%d", name, given[name])
+			labels[id], ids[label] = label, id
+		}
+	}
+	run := s.run
+	if address := os.Getenv("LEAT_TEST_ORACLE"); address != "" {
+		run = kafkaAt(t, s, address).run
+	}
+	label := regexp.MustCompile(`\b[a-z0-9]+\.[0-9]+\b`)
+	unknown := regexp.MustCompile(`-[0-9a-f-]{36}\b`) // an id that was not told yet
+	datadriven.RunTest(t, "testdata/as-kafka", func(t *testing.T, d *datadriven.TestData) string {
+		for i := range d.CmdArgs {
+			for j, v := range d.CmdArgs[i].Vals {
+				d.CmdArgs[i].Vals[j] = label.ReplaceAllStringFunc(v, func(l string) string {
+					if id, ok := ids[l]; ok {
+						return id
+					}
+					return l
+				})
+			}
+		}
+		lines := strings.SplitAfter(run(d), "\n")
+		for i := range lines {
+			for id, l := range labels {
+				lines[i] = strings.ReplaceAll(lines[i], id, l)
+			}
+			lines[i] = sortLists(unknown.ReplaceAllString(lines[i], "-?"))
+		}
+		slices.Sort(lines)
+		return strings.Join(lines, "")
+	})
+	if s.runtime != nil {
+		s.runtime.Close()
+	}
+}
+
+// sortLists sorts the words between brackets.
+func sortLists(line string) string {
+	from, to := strings.Index(line, "["), strings.LastIndex(line, "]")
+	if from < 0 || to < from {
+		return line
+	}
+	words := strings.Fields(line[from+1 : to])
+	slices.Sort(words)
+	return line[:from+1] + strings.Join(words, " ") + line[to:]
+}
+
+// kafka is a Kafka that answers requests. Each has a connection of its own, as
+// it may be parked.
+type kafka struct {
+	t       *testing.T
+	script  *script
+	address string
+
+	mu     sync.Mutex // held while answers are noted
+	parked int
+}
+
+// kafkaAt readies a Kafka: no groups of former runs, the topics made.
+func kafkaAt(t *testing.T, s *script, address string) *kafka {
+	k := &kafka{t: t, script: s, address: address}
+	s.service, s.runtime = k, nil
+	topics := kmsg.NewPtrCreateTopicsRequest()
+	topics.Version, topics.TimeoutMillis = 5, 10_000
+	for _, name := range []string{"as-kafka-t", "as-kafka-u"} {
+		topic := kmsg.NewCreateTopicsRequestTopic()
+		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, 2, 1
+		topics.Topics = append(topics.Topics, topic)
+	}
+	k.ask(topics, "test")
+	for deadline := time.Now().Add(time.Minute); ; {
+		find := kmsg.NewPtrFindCoordinatorRequest()
+		find.CoordinatorKey = "as-kafka-1"
+		found := k.ask(find, "test").(*kmsg.FindCoordinatorResponse).ErrorCode == 0
+		remove := kmsg.NewPtrDeleteGroupsRequest()
+		remove.Version, remove.Groups = 2, []string{"as-kafka-1", "as-kafka-2", "as-kafka-3"}
+		for _, g := range k.ask(remove, "test").(*kmsg.DeleteGroupsResponse).Groups {
+			found = found && (g.ErrorCode == 0 || errorName(g.ErrorCode) == "GROUP_ID_NOT_FOUND")
+		}
+		if found {
+			return k
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the groups of a former run do not go away")
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// ask sends a request on a connection of its own and waits for the answer.
+func (k *kafka) ask(r kmsg.Request, client string) kmsg.Response {
+	conn, err := net.Dial("tcp", k.address)
+	if err != nil {
+		k.t.Error(err)
+		return r.ResponseKind()
+	}
+	defer conn.Close()
+	if _, err := conn.Write(kmsg.NewRequestFormatter(kmsg.FormatterClientID(client)).AppendRequest(nil, r, 1)); err != nil {
+		k.t.Error(err)
+	}
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(conn, head); err != nil {
+		k.t.Errorf("%T: %v", r, err)
+		return r.ResponseKind()
+	}
+	body := make([]byte, binary.BigEndian.Uint32(head))
+	if _, err := io.ReadFull(conn, body); err != nil {
+		k.t.Errorf("%T: %v", r, err)
+		return r.ResponseKind()
+	}
+	response := r.ResponseKind()
+	body = body[4:]
+	if response.IsFlexible() {
+		body = body[1:] // the header's tags
+	}
+	if err := response.ReadFrom(body); err != nil {
+		k.t.Errorf("%T: %v", r, err)
+	}
+	return response
+}
+
+// run runs a command and gives Kafka time to answer what it answers.
+func (k *kafka) run(d *datadriven.TestData) string {
+	if d.Cmd == "advance" {
+		by, err := time.ParseDuration(d.CmdArgs[0].Key)
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		time.Sleep(by)
+	} else {
+		k.script.epoch = 1 // nothing to lead
+		k.script.request(d)
+	}
+	for range 10 {
+		time.Sleep(50 * time.Millisecond)
+		k.mu.Lock()
+		parked := k.parked
+		k.mu.Unlock()
+		if parked == 0 {
+			break
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := k.script.out.String()
+	k.script.out.Reset()
+	return out
+}
+
+func send[R kmsg.Response](k *kafka, r kmsg.Request, client string, respond func(R)) {
+	k.mu.Lock()
+	k.parked++
+	k.mu.Unlock()
+	go func() {
+		response := k.ask(r, client).(R)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.parked--
+		respond(response)
+	}()
+}
+
+func (k *kafka) JoinGroup(r *kmsg.JoinGroupRequest, client, _ string, respond func(*kmsg.JoinGroupResponse)) {
+	send(k, r, client, respond)
+}
+
+func (k *kafka) SyncGroup(r *kmsg.SyncGroupRequest, respond func(*kmsg.SyncGroupResponse)) {
+	send(k, r, "test", respond)
+}
+
+func (k *kafka) Heartbeat(r *kmsg.HeartbeatRequest, respond func(*kmsg.HeartbeatResponse)) {
+	send(k, r, "test", respond)
+}
+
+func (k *kafka) LeaveGroup(r *kmsg.LeaveGroupRequest, respond func(*kmsg.LeaveGroupResponse)) {
+	send(k, r, "test", respond)
+}
+
+func (k *kafka) OffsetCommit(r *kmsg.OffsetCommitRequest, respond func(*kmsg.OffsetCommitResponse)) {
+	send(k, r, "test", respond)
+}
+
+func (k *kafka) OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.OffsetFetchResponse)) {
+	send(k, r, "test", respond)
+}
+
+func (k *kafka) OffsetDelete(r *kmsg.OffsetDeleteRequest, respond func(*kmsg.OffsetDeleteResponse)) {
+	send(k, r, "test", respond)
+}
+
+func (k *kafka) DescribeGroups(r *kmsg.DescribeGroupsRequest, respond func(*kmsg.DescribeGroupsResponse)) {
+	send(k, r, "test", respond)
+}
+
+// ListGroups answers with the script's groups only.
+func (k *kafka) ListGroups(r *kmsg.ListGroupsRequest, respond func(*kmsg.ListGroupsResponse)) {
+	send(k, r, "test", func(out *kmsg.ListGroupsResponse) {
+		out.Groups = slices.DeleteFunc(out.Groups, func(g kmsg.ListGroupsResponseGroup) bool { return !strings.HasPrefix(g.Group, "as-kafka") })
+		slices.SortFunc(out.Groups, func(a, b kmsg.ListGroupsResponseGroup) int { return strings.Compare(a.Group, b.Group) })
+		respond(out)
+	})
+}
+
+func (k *kafka) DeleteGroups(r *kmsg.DeleteGroupsRequest, respond func(*kmsg.DeleteGroupsResponse)) {
+	send(k, r, "test", respond)
+}
