@@ -204,8 +204,8 @@ func (b *Broker) Restart() {
 	if err != nil {
 		b.t.Fatalf("brokertest: start: %v", err)
 	}
-	if !b.memory {
-		b.config.Listen = r.ListenAddr() // the same port at the next start
+	if !b.memory && b.config.Listen != r.ListenAddr() {
+		b.config.Listen = r.ListenAddr() // port 0 became this one, which the next start takes again
 	}
 	b.running.Store(r)
 }
