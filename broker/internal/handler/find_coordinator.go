@@ -10,9 +10,6 @@ import (
 	"github.com/leatlog/leat/broker/internal/wire"
 )
 
-// offsetsTopic holds the groups; it is made when a coordinator is first looked for.
-const offsetsTopic = "__consumer_offsets"
-
 // Kinds of coordinator in FindCoordinator.
 const (
 	coordinatorGroup       = 0
@@ -21,6 +18,7 @@ const (
 
 // FindCoordinator (key 10), versions 0 to 6, several keys at once from version 4
 // on (KIP-699). This broker coordinates groups; transactions have no coordinator.
+// The topic that holds the groups is made when one is first looked for.
 func findCoordinator(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.FindCoordinatorRequest)
 	keys := body.CoordinatorKeys
@@ -39,7 +37,7 @@ func findCoordinator(h *Handler, _ context.Context, request *wire.Request, respo
 		}
 		respond(wire.Response{Body: out})
 	}
-	if _, ok := h.Image().Topic(offsetsTopic); ok || body.CoordinatorType != coordinatorGroup {
+	if _, ok := h.Image().Topic(metadata.OffsetsTopic); ok || body.CoordinatorType != coordinatorGroup {
 		answer()
 		return
 	}
@@ -49,22 +47,17 @@ func findCoordinator(h *Handler, _ context.Context, request *wire.Request, respo
 // createOffsetsTopic has the topic made and calls done afterwards, whatever came
 // of it: clients ask again until there is a coordinator.
 func (h *Handler) createOffsetsTopic(done func()) {
-	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = offsetsTopic, h.Config.OffsetsPartitions, h.Config.OffsetsReplication
-	for _, c := range [][2]string{{"cleanup.policy", "compact"}, {"compression.type", "producer"}, {"segment.bytes", "104857600"}} {
-		config := kmsg.NewCreateTopicsRequestTopicConfig()
-		config.Name, config.Value = c[0], &c[1]
-		topic.Configs = append(topic.Configs, config)
-	}
+	topic := h.defaultTopic(metadata.OffsetsTopic)
+	topic.ReplicationFactor = h.Config.OffsetsReplication
 	h.Controller.CreateTopics([]kmsg.CreateTopicsRequestTopic{topic}, false, func(results []kmsg.CreateTopicsResponseTopic, err *kerr.Error) {
 		for _, r := range results {
 			if r.ErrorCode != 0 && r.ErrorCode != kerr.TopicAlreadyExists.Code {
 				h.Logger.Warn().Int16("code", r.ErrorCode).AnErr("error", kerr.ErrorForCode(r.ErrorCode)).
-					Msg("the topic " + offsetsTopic + " cannot be created, so there are no consumer groups; check offsets.topic.replication.factor and the number of brokers")
+					Msg("the topic " + metadata.OffsetsTopic + " cannot be created, so there are no consumer groups; check offsets.topic.replication.factor and the number of brokers")
 			}
 		}
 		if err != nil {
-			h.Logger.Debug().Err(err).Msg("creation of " + offsetsTopic + " refused")
+			h.Logger.Debug().Err(err).Msg("creation of " + metadata.OffsetsTopic + " refused")
 		}
 		done()
 	})
@@ -87,9 +80,9 @@ func (h *Handler) coordinator(kind int8, key, listener string) kmsg.FindCoordina
 		return fail(kerr.InvalidGroupID, "the group id is empty")
 	}
 	image := h.Image()
-	topic, ok := image.Topic(offsetsTopic)
+	topic, ok := image.Topic(metadata.OffsetsTopic)
 	if !ok || len(topic.Partitions) == 0 {
-		return fail(kerr.CoordinatorNotAvailable, offsetsTopic+" is being created")
+		return fail(kerr.CoordinatorNotAvailable, metadata.OffsetsTopic+" is being created")
 	}
 	p := &topic.Partitions[h.Groups.PartitionFor(key, int32(len(topic.Partitions)))]
 	host, port, ok := brokerAddress(image, p.Leader, listener)
