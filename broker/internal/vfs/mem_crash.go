@@ -14,7 +14,20 @@ import (
 func (m *Mem) Crash(random *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := crasher{random: random, dirs: map[*memDir]map[string]memNode{}, made: map[memNode]memNode{}}
+	return m.crash(crasher{random: random})
+}
+
+// Kill returns the file system that the death of the process alone would leave:
+// everything written is there, synced or not, and no lock is held. Everything in
+// the result is durable; m is not changed.
+func (m *Mem) Kill() *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.crash(crasher{keepAll: true})
+}
+
+func (m *Mem) crash(c crasher) *Mem {
+	c.dirs, c.made = map[*memDir]map[string]memNode{}, map[memNode]memNode{}
 	for i := range m.pending {
 		if c.survives() {
 			m.pending[i].apply(c.entries)
@@ -26,12 +39,15 @@ func (m *Mem) Crash(random *rand.Rand) *Mem {
 // crasher builds the file system after a crash. Maps are walked in order of
 // their keys, so that one seed gives one result.
 type crasher struct {
-	random *rand.Rand
-	dirs   map[*memDir]map[string]memNode // directories whose entries differ from the durable ones
-	made   map[memNode]memNode
+	random  *rand.Rand
+	keepAll bool
+	dirs    map[*memDir]map[string]memNode // directories whose entries differ from the durable ones
+	made    map[memNode]memNode
 }
 
-func (c *crasher) survives() bool { return c.random != nil && c.random.IntN(2) == 0 }
+func (c *crasher) survives() bool {
+	return c.keepAll || c.random != nil && c.random.IntN(2) == 0
+}
 
 // entries returns a copy of the durable entries of d that may be changed.
 func (c *crasher) entries(d *memDir) map[string]memNode {

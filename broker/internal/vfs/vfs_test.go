@@ -277,6 +277,37 @@ func TestCrashAgainstModel(t *testing.T) {
 	})
 }
 
+// TestKillKeepsEverything kills a process in the midst of un-synced changes of
+// all kinds: the next one sees them all, and gets the lock.
+func TestKillKeepsEverything(t *testing.T) {
+	disk := NewMem()
+	must(t, disk.MkdirAll("d"), create(t, disk, "d/old", "old").Sync(), disk.SyncDir("d"), disk.SyncDir("/"))
+	f := create(t, disk, "d/f", strings.Repeat("a", 2*BlockSize))
+	must(t, f.Sync(), f.Truncate(10), f.Preallocate(BlockSize), disk.Rename("d/f", "d/g"), disk.Remove("d/old"))
+	_, err := disk.Lock("d/lock")
+	must(t, err)
+	killed := disk.Kill()
+	if killed.String() == "" || strings.Split(killed.String(), ",")[0] != strings.Split(disk.String(), ",")[0] {
+		t.Fatalf("after the kill\n%sbefore\n%s", killed, disk)
+	}
+	if got := content(t, killed, "d/g"); got != strings.Repeat("a", 10)+strings.Repeat("\x00", BlockSize-10) {
+		t.Fatalf("content of %d bytes is not what was written", len(got))
+	}
+	if _, err := killed.Stat("d/old"); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("a removed file: %v", err)
+	}
+	if _, err := killed.Lock("d/lock"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.Lock("d/lock"); !errors.Is(err, ErrLocked) {
+		t.Fatalf("the old process lost its lock: %v", err)
+	}
+	must(t, killed.Crash(nil).SyncAll("/"))
+	if again := killed.Crash(nil); again.String() != killed.String() {
+		t.Fatalf("what the kill left is not durable:\n%s", again)
+	}
+}
+
 func TestFaultsTakeTheOperationsPlace(t *testing.T) {
 	inner := NewMem()
 	broken := errors.New("broken")
