@@ -96,7 +96,7 @@ func TestKcatProducesAndConsumesEveryCodec(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			topic := "kcat-" + c.name
-			kcat(t, b, lines.String(), "-P", "-t", topic, "-z", c.name, "-K", "\t", "-X", "linger.ms=50")
+			kcat(t, b, lines.String(), "-P", "-t", topic, "-z", c.name, "-K", "\t", "-X", "linger.ms=500")
 			if got := kcat(t, b, "", "-C", "-t", topic, "-K", "\t", "-e", "-q", "-X", "check.crcs=true"); got != lines.String() {
 				t.Fatalf("consumed %d bytes, produced %d", len(got), lines.Len())
 			}
@@ -105,8 +105,8 @@ func TestKcatProducesAndConsumesEveryCodec(t *testing.T) {
 				plain = stored[record.CodecNone]
 				return
 			}
-			// librdkafka sends a batch of one record plain when that is smaller.
-			if stored[c.codec] == 0 || stored[c.codec] > plain/2 || stored[record.CodecNone] > 1000 {
+			// librdkafka sends its first, small batches plain when that is shorter.
+			if stored[c.codec] == 0 || stored[c.codec] > plain/2 || stored[record.CodecNone] > plain/4 {
 				t.Fatalf("stored bytes by codec are %v, and %d without compression", stored, plain)
 			}
 		})
