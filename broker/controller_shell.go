@@ -20,7 +20,7 @@ const maxEntryBytes = 4 << 20
 
 // proposer is what the shell needs of the quorum.
 type proposer interface {
-	ProposeAsync(value []byte, done func(offset int64, err error))
+	ProposeAsync(epoch int32, value []byte, done func(offset int64, err error))
 }
 
 // controllerShell runs the pure controller: one goroutine feeds it events and
@@ -43,6 +43,7 @@ type controllerShell struct {
 	queue      []controller.Proposal
 	inFlight   bool
 	generation int // of the leadership; results of an earlier one are stale
+	epoch      int32
 }
 
 // message is one thing for the shell's goroutine: an event, a request with the
@@ -150,6 +151,9 @@ func (s *controllerShell) handle(m message) {
 		// Leadership began or ended: what was queued under the last one is void.
 		s.queue, s.inFlight = nil, false
 		s.generation++
+		if e, ok := m.event.(controller.BecameLeader); ok {
+			s.epoch = e.Epoch
+		}
 		s.step(m.event)
 	}
 }
@@ -205,7 +209,7 @@ func (s *controllerShell) propose() {
 	last, generation := s.queue[n-1].ID, s.generation
 	s.queue = s.queue[n:]
 	s.inFlight = true
-	s.quorum.ProposeAsync(value, func(offset int64, err error) {
+	s.quorum.ProposeAsync(s.epoch, value, func(offset int64, err error) {
 		done := message{result: &result{generation, last, s.log.Image(), err}}
 		if err != nil {
 			s.inbox.put(done)

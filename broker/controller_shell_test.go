@@ -27,7 +27,7 @@ type fakeQuorum struct {
 	sizes   []int // changes of each entry
 }
 
-func (q *fakeQuorum) ProposeAsync(value []byte, done func(int64, error)) {
+func (q *fakeQuorum) ProposeAsync(_ int32, value []byte, done func(int64, error)) {
 	changes, err := metadata.Decode(value)
 	if err != nil {
 		panic(err)

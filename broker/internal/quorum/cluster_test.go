@@ -110,7 +110,7 @@ func TestThreeVotersKeepWhatWasCommitted(t *testing.T) {
 				c.until("a leader", func() bool { return c.leader() != nil })
 				value := fmt.Sprint("value ", i)
 				answered := false
-				c.leader().Propose([]byte(value), func(_ int64, err error) {
+				c.leader().Propose(AnyEpoch, []byte(value), func(_ int64, err error) {
 					answered = true
 					if err == nil {
 						committed = append(committed, value)
@@ -129,7 +129,7 @@ func TestThreeVotersKeepWhatWasCommitted(t *testing.T) {
 			c.loss = 0
 			c.until("a leader", func() bool { return c.leader() != nil })
 			propose := func() (done bool) {
-				c.leader().Propose([]byte("end"), func(_ int64, err error) { done = err == nil })
+				c.leader().Propose(AnyEpoch, []byte("end"), func(_ int64, err error) { done = err == nil })
 				c.until("the end", func() bool { return done || c.leader() == nil })
 				return done
 			}

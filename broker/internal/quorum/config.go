@@ -42,6 +42,9 @@ import (
 // Topic is the name of the metadata topic; it has one partition, 0.
 const Topic = "__cluster_metadata"
 
+// AnyEpoch proposes in whatever epoch this node leads.
+const AnyEpoch int32 = -1
+
 // Errors callers branch on.
 var (
 	// ErrNotLeader says that this node is not the active controller; nothing was

@@ -93,8 +93,14 @@ func (m *Member) Step(message *raftpb.Message) error { return m.raft.Step(messag
 
 // Propose offers a value; done is called once, from Process or Close, with its
 // offset when it is committed and applied here, or with ErrNotLeader (nothing
-// happened), ErrLeadershipLost (unknown) or ErrTooLarge.
-func (m *Member) Propose(value []byte, done func(offset int64, err error)) {
+// happened), ErrLeadershipLost (unknown) or ErrTooLarge. With an epoch of 0 or
+// more it is offered in that epoch only: what was decided under one leadership
+// must not be committed under the next.
+func (m *Member) Propose(epoch int32, value []byte, done func(offset int64, err error)) {
+	if now := int32(m.raft.BasicStatus().GetTerm()); epoch >= 0 && epoch != now {
+		done(-1, fmt.Errorf("%w in epoch %d: it is %d now", ErrNotLeader, epoch, now))
+		return
+	}
 	if len(value) > m.cfg.MaxEntryBytes {
 		done(-1, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(value), m.cfg.MaxEntryBytes))
 		return

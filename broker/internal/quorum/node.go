@@ -98,25 +98,25 @@ func (n *Node) drain() {
 // ProposeAsync offers a value and returns at once. done is called exactly once,
 // on the node's goroutine or, when the node has stopped, on the caller's: it must
 // not block. See Member.Propose for its errors.
-func (n *Node) ProposeAsync(value []byte, done func(offset int64, err error)) {
+func (n *Node) ProposeAsync(epoch int32, value []byte, done func(offset int64, err error)) {
 	n.do(func(m *Member, err error) {
 		if err != nil {
 			done(-1, err)
 			return
 		}
-		m.Propose(value, done)
+		m.Propose(epoch, value, done)
 	})
 }
 
 // Propose offers a value and waits until it is committed and applied here. When
 // ctx ends first, the outcome is unknown.
-func (n *Node) Propose(ctx context.Context, value []byte) (offset int64, err error) {
+func (n *Node) Propose(ctx context.Context, epoch int32, value []byte) (offset int64, err error) {
 	type result struct {
 		offset int64
 		err    error
 	}
 	answer := make(chan result, 1)
-	n.ProposeAsync(value, func(offset int64, err error) { answer <- result{offset, err} })
+	n.ProposeAsync(epoch, value, func(offset int64, err error) { answer <- result{offset, err} })
 	select {
 	case r := <-answer:
 		return r.offset, r.err

@@ -78,7 +78,7 @@ func propose(t *testing.T, m *Member, value string) int64 {
 
 func tryPropose(m *Member, value string) (offset int64, err error) {
 	err = errors.New("not answered")
-	m.Propose([]byte(value), func(o int64, e error) { offset, err = o, e })
+	m.Propose(AnyEpoch, []byte(value), func(o int64, e error) { offset, err = o, e })
 	if processErr := m.Process(); processErr != nil {
 		return -1, processErr
 	}
@@ -129,7 +129,7 @@ func TestMetadataTopicCanBeRead(t *testing.T) {
 	}
 	defer n.Close()
 	for _, v := range values(5) {
-		if _, err := n.Propose(t.Context(), []byte(v)); err != nil {
+		if _, err := n.Propose(t.Context(), AnyEpoch, []byte(v)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -185,6 +185,25 @@ func TestValueTooLargeIsRefused(t *testing.T) {
 	propose(t, m, string(make([]byte, 100)))
 }
 
+// A proposal that was decided in an epoch is committed in that epoch or not at all.
+func TestProposalOfAnotherEpochIsRefused(t *testing.T) {
+	m, machine := openSingle(t, vfs.NewMem(), 1000)
+	defer m.Close()
+	_, epoch := m.Leader()
+	for _, e := range []int32{epoch - 1, epoch + 1} {
+		var err error
+		m.Propose(e, []byte("stale"), func(_ int64, e error) { err = e })
+		if processErr := m.Process(); processErr != nil || !errors.Is(err, ErrNotLeader) {
+			t.Errorf("epoch %d, now %d: %v, %v", e, epoch, err, processErr)
+		}
+	}
+	err := errors.New("not answered")
+	m.Propose(epoch, []byte("fresh"), func(_ int64, e error) { err = e })
+	if processErr := m.Process(); processErr != nil || err != nil || !slices.Equal(machine.values, []string{"fresh"}) {
+		t.Errorf("%v, %v, %v", err, processErr, machine.values)
+	}
+}
+
 func TestDamagedStateStopsTheStart(t *testing.T) {
 	disk := vfs.NewMem()
 	m, _ := openSingle(t, disk, 1000)
@@ -220,9 +239,9 @@ func TestNodeAnswersEveryProposal(t *testing.T) {
 	defer cancel()
 	answers := make(chan error, 200)
 	for i := range 100 {
-		n.ProposeAsync([]byte(fmt.Sprint(i)), func(_ int64, err error) { answers <- err })
+		n.ProposeAsync(AnyEpoch, []byte(fmt.Sprint(i)), func(_ int64, err error) { answers <- err })
 	}
-	if _, err := n.Propose(ctx, []byte("last")); err != nil {
+	if _, err := n.Propose(ctx, AnyEpoch, []byte("last")); err != nil {
 		t.Fatal(err)
 	}
 	if start, end := n.Offsets(); start != 1 || end < 102 {
@@ -230,7 +249,7 @@ func TestNodeAnswersEveryProposal(t *testing.T) {
 	}
 	go func() {
 		for i := range 100 {
-			n.ProposeAsync([]byte(fmt.Sprint(i)), func(_ int64, err error) { answers <- err })
+			n.ProposeAsync(AnyEpoch, []byte(fmt.Sprint(i)), func(_ int64, err error) { answers <- err })
 		}
 	}()
 	if err := n.Close(); err != nil {
@@ -246,7 +265,7 @@ func TestNodeAnswersEveryProposal(t *testing.T) {
 			t.Fatal("a proposal was never answered")
 		}
 	}
-	if _, err := n.Propose(ctx, []byte("late")); !errors.Is(err, ErrClosed) {
+	if _, err := n.Propose(ctx, AnyEpoch, []byte("late")); !errors.Is(err, ErrClosed) {
 		t.Fatalf("got %v", err)
 	}
 	if machine.values[100] != "last" {
