@@ -9,8 +9,8 @@ import (
 )
 
 // commit makes everything that the worker's tasks did part of the past, in the
-// order of DESIGN D8: caches into outputs and changelogs, acknowledged by the
-// cluster; then the offsets; then the stores. An error leaves the last commit as
+// order of docs/architecture.md, "State and commits": caches into outputs and
+// changelogs, acknowledged by the cluster; then the offsets; then the stores. An error leaves the last commit as
 // it was: the tasks must be started again from it.
 func (w *worker) commit(ctx context.Context) error {
 	begin := w.app.cfg.Clock.Now()

@@ -44,7 +44,7 @@ type routeStats struct{ Requests int }
 
 func (s routeStats) add(request) routeStats { return routeStats{s.Requests + 1} }
 
-// webTopology is the one of DESIGN section 4, with a little around it.
+// webTopology is the one of the README, with a little around it.
 func webTopology() *topology.Topology {
 	t := topology.New()
 	httpRequests := topology.NewTopic("http-requests", serde.String, serde.JSON[request]())

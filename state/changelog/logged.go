@@ -1,8 +1,8 @@
 // Package changelog puts a store behind its changelog. Logged is the store that
 // a task's operators see: writes go to the changelog at once and to the engine
 // only after the commit, so that the engine is never ahead of the committed
-// changelog (DESIGN D8). Restorer brings an engine up to its changelog when a
-// task starts, or keeps a standby close to it.
+// changelog (docs/architecture.md, "State and commits"). Restorer brings an engine
+// up to its changelog when a task starts, or keeps a standby close to it.
 //
 // Both are pure: they read no clock and start no goroutine; time and records
 // come in as arguments.

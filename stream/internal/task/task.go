@@ -11,7 +11,7 @@
 //	Add, Process     as records come; Punctuate once a second at least
 //	Prepare          before a commit: flushes caches into outputs and changelogs
 //	Offsets          what to commit once all outputs have acknowledged
-//	Committed        after the commit: the stores apply what was logged (DESIGN D8)
+//	Committed        after the commit: the stores apply what was logged
 //	Close            at the end, with or without a commit before
 //
 // After an error of any method but Close the task is closed and made anew: it
