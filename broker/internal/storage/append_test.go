@@ -277,3 +277,39 @@ func TestSlice(t *testing.T) {
 		t.Errorf("slice at the end: %+v, %v", slice, err)
 	}
 }
+
+// TestAppendsDoNotWaitForSyncs holds every sync, the first one of a new log
+// included, and appends meanwhile.
+func TestAppendsDoNotWaitForSyncs(t *testing.T) {
+	disk := newFaultyDisk()
+	d := mustOpenDirectory(t, disk)
+	l := mustLog(t, d, "topic", 0, 1)
+	for round := range 2 {
+		reached, release := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		disk.fail = func(o vfs.Operation) error {
+			if o.Kind == vfs.KindSync || o.Kind == vfs.KindSyncDir {
+				once.Do(func() {
+					close(reached)
+					<-release
+				})
+			}
+			return nil
+		}
+		mustAppend(t, l, batchOf(1, 10, "first"))
+		synced := make(chan error)
+		go func() { synced <- l.Sync() }()
+		<-reached
+		mustAppend(t, l, batchOf(1, 10, "while it syncs"))
+		if b, err := l.Read(nil, l.EndOffset()-1, l.EndOffset(), 1000, true); err != nil || len(b) == 0 {
+			t.Errorf("round %d: read while it syncs: %v", round, err)
+		}
+		close(release)
+		if err := <-synced; err != nil || l.SyncedOffset() <= int64(2*round) {
+			t.Errorf("round %d: synced to %d, %v", round, l.SyncedOffset(), err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

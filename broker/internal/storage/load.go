@@ -103,11 +103,21 @@ func (l *Log) loadEmpty(start int64, snapshots []int64) error {
 	return nil
 }
 
-// settleNames makes the names of a new log durable, and the id of its topic.
+// settleNames makes the names of a new log durable. The caller holds mu or is alone.
 func (l *Log) settleNames() error {
 	if !l.unnamed {
 		return nil
 	}
+	if err := l.syncNames(); err != nil {
+		return err
+	}
+	l.unnamed = false
+	return nil
+}
+
+// syncNames makes the names on the way to the log's files durable, and the id of
+// its topic.
+func (l *Log) syncNames() error {
 	f, err := l.env.FS.OpenReadWrite(l.path(partitionMetadata))
 	if err == nil {
 		err = errors.Join(f.Sync(), f.Close())
@@ -119,15 +129,9 @@ func (l *Log) settleNames() error {
 		return err
 	}
 	if d := l.env.directory; d != nil {
-		err = d.env.FS.SyncDir(d.root)
-	} else {
-		err = syncParents(l.env.FS, l.dir)
+		return d.env.FS.SyncDir(d.root)
 	}
-	if err != nil {
-		return err
-	}
-	l.unnamed = false
-	return nil
+	return syncParents(l.env.FS, l.dir)
 }
 
 // sortFiles returns the base offsets of the segments and the offsets of the

@@ -22,11 +22,32 @@ type syncTarget struct {
 func (l *Log) Sync() error {
 	l.syncMu.Lock()
 	defer l.syncMu.Unlock()
+	if err := l.nameFirst(); err != nil {
+		return err
+	}
 	target, err := l.beginSync(false)
 	if err != nil || target.file == nil {
 		return err
 	}
 	return l.endSync(target, target.file.Sync())
+}
+
+// nameFirst settles the names of a new log before its first sync, without holding
+// up appends. The caller holds syncMu.
+func (l *Log) nameFirst() error {
+	l.mu.Lock()
+	due := l.unnamed && !l.closed && l.end.Load() > l.synced.Load() && l.writable() == nil
+	l.mu.Unlock()
+	if !due {
+		return nil
+	}
+	if err := l.syncNames(); err != nil {
+		return l.fence(fmt.Errorf("storage: sync the names of %s: %w", l.dir, err))
+	}
+	l.mu.Lock()
+	l.unnamed = false
+	l.mu.Unlock()
+	return nil
 }
 
 // beginSync returns what there is to sync; its file is nil when there is nothing.
@@ -43,11 +64,6 @@ func (l *Log) beginSync(all bool) (syncTarget, error) {
 	}
 	if err := l.writable(); err != nil {
 		return syncTarget{}, err
-	}
-	if !all {
-		if err := l.settleNames(); err != nil {
-			return syncTarget{}, l.fence(err)
-		}
 	}
 	s := l.active()
 	f, err := s.file.acquire()
