@@ -33,6 +33,9 @@ func openDisk(cfg *Config) (*disk, *checkpoint, error) {
 	if err := cfg.FS.MkdirAll(cfg.Dir); err != nil {
 		return nil, nil, fmt.Errorf("quorum: %w", err)
 	}
+	if err := cfg.FS.SyncDir(path.Dir(cfg.Dir)); err != nil {
+		return nil, nil, fmt.Errorf("quorum: %w", err)
+	}
 	start, damaged, err := newestCheckpoint(cfg.FS, cfg.Dir)
 	if err != nil {
 		return nil, nil, err
@@ -56,6 +59,10 @@ func openDisk(cfg *Config) (*disk, *checkpoint, error) {
 	d.log, err = storage.Open(storage.Env{FS: cfg.FS, Now: cfg.Now, Logger: cfg.Logger}, path.Join(cfg.Dir, Topic+"-0"), logConfig)
 	if err != nil {
 		return nil, nil, fmt.Errorf("quorum: open metadata log: %w", err)
+	}
+	if err := d.log.Damaged(); err != nil {
+		d.log.Close()
+		return nil, nil, fmt.Errorf("quorum: the metadata log is damaged; restore %s from a backup or another controller: %w", cfg.Dir, err)
 	}
 	if err := d.load(start); err != nil {
 		d.log.Close()
@@ -128,6 +135,9 @@ func (d *disk) read(offset int64) ([]*raftpb.Entry, error) {
 			var batch record.Batch
 			if batch, rest, err = record.Parse(rest); err != nil {
 				return nil, fmt.Errorf("quorum: metadata log at %d: %w", offset, err)
+			}
+			if err := batch.Validate(); err != nil {
+				return nil, fmt.Errorf("quorum: the metadata log is damaged at %d; restore the directory from a backup or another controller: %w", offset, err)
 			}
 			if batch.BaseOffset() < offset {
 				continue

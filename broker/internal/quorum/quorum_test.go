@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"testing"
 	"time"
@@ -226,6 +227,43 @@ func TestDamagedStateStopsTheStart(t *testing.T) {
 	if m, err := OpenMember(testConfig(disk, 0, &listMachine{})); err == nil {
 		m.Close()
 		t.Fatal("a damaged vote was accepted")
+	}
+}
+
+// Damage to committed entries stops the start: a controller that forgot some of
+// them would decide anew what was decided.
+func TestDamagedLogStopsTheStart(t *testing.T) {
+	disk := vfs.NewMem()
+	m, _ := openSingle(t, disk, 1000)
+	for _, v := range values(20) {
+		propose(t, m, v)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := disk.List("quorum/" + Topic + "-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if path.Ext(name) != ".log" {
+			continue
+		}
+		f, err := disk.OpenReadWrite(path.Join("quorum", Topic+"-0", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := f.Size()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte{0xff, 0xff}, size/2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err := OpenMember(testConfig(disk, 0, &listMachine{})); err == nil {
+		m.Close()
+		t.Fatal("a damaged log was accepted")
 	}
 }
 
