@@ -94,7 +94,7 @@ func (d *disk) load(start *checkpoint) error {
 	if d.log.StartOffset() > first {
 		return fmt.Errorf("quorum: metadata log starts at %d but the checkpoint ends at %d; restore the directory from another controller", d.log.StartOffset(), first)
 	}
-	entries, err := d.read(first)
+	entries, err := d.read(first, start.term)
 	if err != nil {
 		return err
 	}
@@ -121,8 +121,8 @@ func (d *disk) load(start *checkpoint) error {
 	return d.SetHardState(state)
 }
 
-// read returns the entries from offset on.
-func (d *disk) read(offset int64) ([]*raftpb.Entry, error) {
+// read returns the entries from offset on; term is that of the entry before.
+func (d *disk) read(offset int64, term uint64) ([]*raftpb.Entry, error) {
 	var entries []*raftpb.Entry
 	var buffer []byte
 	for end := d.log.EndOffset(); offset < end; {
@@ -149,6 +149,11 @@ func (d *disk) read(offset int64) ([]*raftpb.Entry, error) {
 			if err != nil {
 				return nil, err
 			}
+			// Epochs lie outside a batch's checksum, but they never fall.
+			if entry.GetTerm() < term {
+				return nil, fmt.Errorf("%w: offset %d has epoch %d after %d: the log is damaged", errBadEntry, offset, entry.GetTerm(), term)
+			}
+			term = entry.GetTerm()
 			entries = append(entries, entry)
 			offset++
 		}
