@@ -23,7 +23,7 @@ var floors = []struct {
 	packages []string
 }{
 	{0, []string{"broker/internal/record", "broker/internal/vfs", "broker/internal/gossip", "topology/serde", "state"}},
-	{1, []string{"broker/internal/wire", "broker/internal/storage", "broker/internal/metadata",
+	{1, []string{"broker/internal/wire", "broker/internal/peer", "broker/internal/storage", "broker/internal/metadata",
 		"state/memstore", "state/badgerstore", "state/changelog"}},
 	{2, []string{"broker/internal/quorum", "broker/internal/server", "broker/internal/handler", "broker/internal/controller",
 		"broker/internal/coordinator", "broker/internal/replica", "broker/internal/auth", "topology/internal/graph", "topology/plan"}},

@@ -67,10 +67,21 @@ type pending struct {
 	sent     int // bytes of the answer
 }
 
+// peerConn is a connection of another node, after its handshake: whose it is, and
+// the socket that carries it.
+type peerConn interface {
+	Peer() int32
+	Inner() net.Conn
+}
+
 func newConn(s *Server, socket net.Conn, listener string) *conn {
 	c := &conn{server: s, socket: socket}
 	c.info.ID, c.info.Listener, c.info.Principal = s.lastID.Add(1), listener, "User:ANONYMOUS"
 	c.info.RemoteAddr = socket.RemoteAddr()
+	c.info.Peer = -1
+	if node, ok := socket.(peerConn); ok {
+		c.info.Peer, c.socket = node.Peer(), node.Inner()
+	}
 	c.logger = s.cfg.Logger.With().Uint64("connection", c.info.ID).Stringer("client", c.info.RemoteAddr).Logger()
 	c.ready.L, c.room.L = &c.mu, &c.mu
 	c.ctx, c.cancel = context.WithCancel(context.Background())

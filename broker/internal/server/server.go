@@ -139,7 +139,8 @@ func (s *Server) Connections() int {
 
 // Serve accepts connections until the listener fails, or returns ErrClosed after
 // Shutdown. name is the listener's in the addresses that brokers register, see
-// wire.Conn. The listener is closed when Serve returns.
+// wire.Conn. A connection that has the methods of peerConn is another node's. The
+// listener is closed when Serve returns.
 func (s *Server) Serve(listener net.Listener, name string) error {
 	defer listener.Close()
 	s.mu.Lock()

@@ -88,6 +88,9 @@ type Conn struct {
 	// Listener is the name of the listener that the connection came through, as in
 	// the addresses that brokers register.
 	Listener string
+	// Peer is the id of the node that is at the other end of the inter-node listener,
+	// by its handshake; -1 for clients.
+	Peer int32
 	// Principal is who the client is: "User:ANONYMOUS" without authentication.
 	Principal string
 
