@@ -1,5 +1,5 @@
 // Package cli holds the commands of `leat` that talk to a cluster, a Leat or an
-// Apache Kafka one: topic, produce, consume and group.
+// Apache Kafka one: topic, produce, consume, group and config.
 package cli
 
 import (
@@ -23,7 +23,7 @@ import (
 
 // Commands returns the commands, to be added to the root.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{topicCommand(), produceCommand(), consumeCommand(), groupCommand()}
+	return []*cobra.Command{topicCommand(), produceCommand(), consumeCommand(), groupCommand(), configCommand()}
 }
 
 // connection is what every command is told about the cluster and its output.
@@ -101,6 +101,8 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, client.ErrUnknownTopic):
 		return fmt.Errorf("%w; `leat topic list` shows what there is", err)
+	case errors.Is(err, client.ErrGroupNotEmpty):
+		return fmt.Errorf("%w; stop them first, `leat group describe` shows who they are", err)
 	case errors.Is(err, client.ErrUnknownGroup):
 		return fmt.Errorf("%w; `leat group list` shows what there is", err)
 	}

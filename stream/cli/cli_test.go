@@ -55,6 +55,34 @@ func (l *leat) run(stdin string, args ...string) string {
 	return out
 }
 
+// join makes a member of a group that has partition 0 of a topic until the test ends.
+func (l *leat) join(topic, group string) *client.Group {
+	l.t.Helper()
+	c, err := client.New(client.Config{Bootstrap: []string{l.addr}})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	assigned := make(chan struct{}, 10)
+	g := c.NewGroup(client.GroupConfig{
+		Group: group, Protocol: "test", Topics: []string{topic}, UserData: func() []byte { return nil },
+		Assign: func(_ context.Context, members []client.Member) ([]client.Assignment, error) {
+			return []client.Assignment{{Member: members[0].ID, Partitions: map[string][]int32{topic: {0}}}}, nil
+		},
+		Assigned: func([]byte) (bool, error) { assigned <- struct{}{}; return false, nil },
+		Lost:     func(error) {},
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	l.t.Cleanup(func() {
+		stop()
+		<-ended
+		c.Close()
+	})
+	<-assigned
+	return g
+}
+
 func name(s string) string { return fmt.Sprintf("cli-%d-%s", time.Now().UnixNano(), s) }
 
 func TestProduceAndConsume(t *testing.T) {
@@ -126,25 +154,7 @@ func TestGroupCommands(t *testing.T) {
 	topic, group := name("in"), name("group")
 	l.run("", "topic", "create", topic, "--partitions", "1", "--replication-factor", "1")
 	l.run("a\nb\nc\n", "produce", topic)
-	c, err := client.New(client.Config{Bootstrap: []string{l.addr}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	assigned := make(chan struct{}, 10)
-	g := c.NewGroup(client.GroupConfig{
-		Group: group, Protocol: "test", Topics: []string{topic}, UserData: func() []byte { return nil },
-		Assign: func(_ context.Context, members []client.Member) ([]client.Assignment, error) {
-			return []client.Assignment{{Member: members[0].ID, Partitions: map[string][]int32{topic: {0}}}}, nil
-		},
-		Assigned: func([]byte) (bool, error) { assigned <- struct{}{}; return false, nil },
-		Lost:     func(error) {},
-	})
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- g.Run(ctx) }()
-	defer func() { stop(); <-ended }()
-	<-assigned
+	g := l.join(topic, group)
 	if err := g.Commit(t.Context(), map[client.Partition]client.Offset{{Topic: topic}: {Offset: 1, LeaderEpoch: -1}}); err != nil {
 		t.Fatal(err)
 	}

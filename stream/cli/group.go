@@ -15,9 +15,9 @@ import (
 
 func groupCommand() *cobra.Command {
 	var c connection
-	cmd := &cobra.Command{Use: "group", Short: "List and describe consumer groups"}
+	cmd := &cobra.Command{Use: "group", Short: "List, describe, move and delete consumer groups"}
 	c.addFlags(cmd)
-	cmd.AddCommand(groupList(&c), groupDescribe(&c))
+	cmd.AddCommand(groupList(&c), groupDescribe(&c), groupResetOffsets(&c), groupDelete(&c))
 	return cmd
 }
 
@@ -154,4 +154,26 @@ func printGroup(cmd *cobra.Command, view groupJSON) error {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\n", o.Topic, o.Partition, o.Committed, o.End, o.Lag, o.Member)
 	}
 	return w.Flush()
+}
+
+func groupDelete(c *connection) *cobra.Command {
+	return &cobra.Command{
+		Use:   "delete GROUP...",
+		Short: "Delete groups without members, and their offsets",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, groups []string) error {
+			return c.run(cmd, func(ctx context.Context, cl *client.Client) error {
+				if err := cl.DeleteGroups(ctx, groups...); err != nil {
+					return explain(err)
+				}
+				if c.json {
+					return writeJSON(cmd.OutOrStdout(), map[string]any{"deleted": groups})
+				}
+				for _, group := range groups {
+					fmt.Fprintf(cmd.OutOrStdout(), "deleted group %s\n", group)
+				}
+				return nil
+			})
+		},
+	}
 }

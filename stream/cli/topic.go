@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -16,9 +15,9 @@ import (
 
 func topicCommand() *cobra.Command {
 	var c connection
-	cmd := &cobra.Command{Use: "topic", Short: "Create, list, describe and delete topics"}
+	cmd := &cobra.Command{Use: "topic", Short: "Create, list, describe, change and delete topics"}
 	c.addFlags(cmd)
-	cmd.AddCommand(topicCreate(&c), topicList(&c), topicDescribe(&c), topicDelete(&c))
+	cmd.AddCommand(topicCreate(&c), topicList(&c), topicDescribe(&c), topicAlter(&c), topicAddPartitions(&c), topicDelete(&c))
 	return cmd
 }
 
@@ -34,13 +33,9 @@ func topicCreate(c *connection) *cobra.Command {
 		Example: "  leat topic create orders --partitions 6 --config retention.ms=86400000 --config cleanup.policy=delete",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			config := make(map[string]string)
-			for _, s := range settings {
-				name, value, ok := strings.Cut(s, "=")
-				if !ok || name == "" {
-					return fmt.Errorf("--config %q: use name=value, for example retention.ms=86400000", s)
-				}
-				config[name] = value
+			config, err := parseSettings(settings)
+			if err != nil {
+				return err
 			}
 			return c.run(cmd, func(ctx context.Context, cl *client.Client) error {
 				var topics []client.NewTopic
@@ -86,9 +81,15 @@ type partitionJSON struct {
 }
 
 type settingJSON struct {
-	Name    string `json:"name"`
-	Value   string `json:"value"`
-	Default bool   `json:"default,omitempty"`
+	Name     string `json:"name"`
+	Value    string `json:"value"`
+	Default  bool   `json:"default,omitempty"`
+	Source   string `json:"source"`
+	ReadOnly bool   `json:"read_only,omitempty"`
+}
+
+func settingView(e client.ConfigEntry) settingJSON {
+	return settingJSON{Name: e.Name, Value: e.Value, Default: e.Default, Source: e.Source, ReadOnly: e.ReadOnly}
 }
 
 func topicView(t *client.Topic) topicJSON {
@@ -186,7 +187,7 @@ func describeTopic(ctx context.Context, cl *client.Client, name string) (topicJS
 		return view, err
 	}
 	for _, s := range config {
-		view.Config = append(view.Config, settingJSON(s))
+		view.Config = append(view.Config, settingView(s))
 	}
 	return view, nil
 }
@@ -210,6 +211,57 @@ func printTopic(cmd *cobra.Command, view topicJSON) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, s.Value, note)
 	}
 	return w.Flush()
+}
+
+func topicAlter(c *connection) *cobra.Command {
+	var settings, remove []string
+	cmd := &cobra.Command{
+		Use:     "alter TOPIC",
+		Short:   "Change a topic's settings, all of those given or none",
+		Example: "  leat topic alter orders --config retention.ms=86400000 --unset max.message.bytes",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := parseSettings(settings)
+			if err != nil {
+				return err
+			}
+			return c.alter(cmd, client.TopicResource(args[0]), set, remove)
+		},
+	}
+	cmd.Flags().StringArrayVar(&settings, "config", nil, "a setting of the topic, `name=value`; may be repeated")
+	cmd.Flags().StringArrayVar(&remove, "unset", nil, "go back to the default of setting `name`; may be repeated")
+	return cmd
+}
+
+func topicAddPartitions(c *connection) *cobra.Command {
+	var total int
+	cmd := &cobra.Command{
+		Use:   "add-partitions TOPIC...",
+		Short: "Give topics more partitions",
+		Long: `Give topics more partitions. Records stay where they are, but keys are spread over
+the new number: a key's next record may go to another partition than its last.`,
+		Example: "  leat topic add-partitions orders --total 12",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if total < 1 {
+				return fmt.Errorf("--total %d: give the number of partitions wanted in all", total)
+			}
+			return c.run(cmd, func(ctx context.Context, cl *client.Client) error {
+				if err := cl.AddPartitions(ctx, total, names...); err != nil {
+					return explain(err)
+				}
+				if c.json {
+					return writeJSON(cmd.OutOrStdout(), map[string]any{"topics": names, "partitions": total})
+				}
+				for _, name := range names {
+					fmt.Fprintf(cmd.OutOrStdout(), "topic %s has %d partitions\n", name, total)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().IntVar(&total, "total", 0, "number of partitions in all")
+	return cmd
 }
 
 func topicDelete(c *connection) *cobra.Command {

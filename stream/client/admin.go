@@ -57,14 +57,14 @@ func (c *Client) CreateTopics(ctx context.Context, topics ...NewTopic) error {
 		}
 	}
 	if len(created) > 0 {
-		failed = append(failed, c.awaitTopics(ctx, created))
+		failed = append(failed, c.awaitTopics(ctx, created, 1))
 	}
 	return errors.Join(failed...)
 }
 
-// awaitTopics waits for topics that were just created: a cluster answers before
-// all of its brokers know them.
-func (c *Client) awaitTopics(ctx context.Context, names []string) error {
+// awaitTopics waits until topics that were just made have this many partitions and
+// each of them a leader: a cluster answers before all of its brokers know of it.
+func (c *Client) awaitTopics(ctx context.Context, names []string, partitions int) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RetryTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
@@ -74,13 +74,13 @@ func (c *Client) awaitTopics(ctx context.Context, names []string) error {
 		}
 		waiting := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 			t, ok := topics[name]
-			return ok && !slices.ContainsFunc(t.Partitions, func(p PartitionState) bool { return p.Leader < 0 })
+			return ok && len(t.Partitions) >= partitions && !slices.ContainsFunc(t.Partitions, func(p PartitionState) bool { return p.Leader < 0 })
 		})
 		if len(waiting) == 0 {
 			return nil
 		}
 		if !c.sleep(ctx, backoff(try)/5) {
-			return fmt.Errorf("client: topic %q was created, but no broker leads it: %w", waiting[0], ctx.Err())
+			return fmt.Errorf("client: topic %q was changed, but not all of its partitions have a leader: %w", waiting[0], ctx.Err())
 		}
 	}
 }
@@ -110,32 +110,29 @@ func known(err error) error {
 	return err
 }
 
-// ConfigEntry is one setting of a topic.
-type ConfigEntry struct {
-	Name, Value string
-	// Default says that the topic does not set it itself.
-	Default bool
-}
-
-// TopicConfig returns a topic's settings, ordered by name.
-func (c *Client) TopicConfig(ctx context.Context, topic string) ([]ConfigEntry, error) {
-	resources, err := c.adm.DescribeTopicConfigs(ctx, topic)
-	if err != nil {
-		return nil, fmt.Errorf("client: configuration of topic %q: %w", topic, c.closedOr(err))
+// AddPartitions gives topics this many partitions in all and waits until the cluster
+// knows them. Keys may go to other partitions from then on.
+func (c *Client) AddPartitions(ctx context.Context, total int, topics ...string) error {
+	responses, err := c.adm.UpdatePartitions(ctx, total, topics...)
+	if err != nil && len(responses) == 0 {
+		return fmt.Errorf("client: add partitions: %w", c.closedOr(err))
 	}
-	var entries []ConfigEntry
-	for _, r := range resources {
-		if r.Err != nil {
-			return nil, fmt.Errorf("client: configuration of topic %q: %w", topic, known(r.Err))
-		}
-		for _, cfg := range r.Configs {
-			entries = append(entries, ConfigEntry{
-				Name: cfg.Key, Value: cfg.MaybeValue(), Default: cfg.Source != kmsg.ConfigSourceDynamicTopicConfig,
-			})
+	var failed []error
+	var grown []string
+	for _, r := range responses.Sorted() {
+		switch err := known(r.Err); {
+		case err == nil:
+			grown = append(grown, r.Topic)
+		case r.ErrMessage != "":
+			failed = append(failed, fmt.Errorf("client: add partitions to topic %q: %w: %s", r.Topic, err, r.ErrMessage))
+		default:
+			failed = append(failed, fmt.Errorf("client: add partitions to topic %q: %w", r.Topic, err))
 		}
 	}
-	slices.SortFunc(entries, func(a, b ConfigEntry) int { return strings.Compare(a.Name, b.Name) })
-	return entries, nil
+	if len(grown) > 0 {
+		failed = append(failed, c.awaitTopics(ctx, grown, total))
+	}
+	return errors.Join(failed...)
 }
 
 // DeleteRecords moves the start of partitions to these offsets: the records

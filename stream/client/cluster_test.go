@@ -506,7 +506,7 @@ func TestTopics(t *testing.T) {
 		t.Errorf("topics %v, %v", topics, err)
 	}
 	config, err := c.TopicConfig(t.Context(), topic)
-	if err != nil || !slices.Contains(config, client.ConfigEntry{Name: "retention.ms", Value: "12345"}) {
+	if err != nil || !slices.Contains(config, client.ConfigEntry{Name: "retention.ms", Value: "12345", Source: "topic"}) {
 		t.Errorf("config %v, %v", config, err)
 	}
 	if err := c.DeleteTopics(t.Context(), topic); err != nil {

@@ -26,6 +26,8 @@ var (
 	ErrProducerFailed = errors.New("client: producer failed")
 	// ErrUnknownGroup says that the cluster has no such group.
 	ErrUnknownGroup = errors.New("client: group does not exist")
+	// ErrGroupNotEmpty says that a group has members and only they may do that.
+	ErrGroupNotEmpty = errors.New("client: group has members")
 )
 
 // codeError turns a response's error code into an error; nil for 0.
@@ -40,6 +42,8 @@ func codeError(code int16) error {
 		return fmt.Errorf("%w: %w", ErrTopicExists, err)
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		return fmt.Errorf("%w: %w", ErrOffsetOutOfRange, err)
+	case errors.Is(err, kerr.NonEmptyGroup):
+		return fmt.Errorf("%w: %w", ErrGroupNotEmpty, err)
 	case errors.Is(err, kerr.GroupIDNotFound):
 		return fmt.Errorf("%w: %w", ErrUnknownGroup, err)
 	}
