@@ -27,7 +27,7 @@ var floors = []struct {
 		"state/memstore", "state/badgerstore", "state/changelog"}},
 	{2, []string{"broker/internal/quorum", "broker/internal/server", "broker/internal/handler", "broker/internal/controller",
 		"broker/internal/coordinator", "broker/internal/replica", "broker/internal/auth", "topology/internal/graph", "topology/plan"}},
-	{3, []string{"broker/internal/group", "broker/internal/txn", "broker/internal/share", "topology/internal/pass",
+	{3, []string{"broker/internal/group", "broker/internal/txn", "broker/internal/share", "broker/internal/dump", "topology/internal/pass",
 		"stream/internal/task", "stream/internal/assign", "stream/client"}},
 	{4, []string{"topology", "broker/internal/sim"}},
 	{5, []string{"broker", "stream"}},

@@ -18,7 +18,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(brokercli.Command())
+	root.AddCommand(brokercli.Command(), brokercli.LogCommand())
 	root.AddCommand(streamcli.Commands()...)
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "leat:", err)

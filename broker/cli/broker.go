@@ -1,4 +1,4 @@
-// Package cli is the `leat broker` command.
+// Package cli holds the commands of `leat` for those who run brokers: broker and log.
 package cli
 
 import (
