@@ -6,7 +6,7 @@
 //
 // Raft index i is offset i-1 of the log and the raft term is the batch's leader
 // epoch, so a raft entry is exactly one record batch and any consumer can read
-// the topic. Raft node ids are Kafka node ids plus one, since raft has no id 0.
+// the topic. Raft's members are replicas, not nodes: see Replica.
 //
 //	<dir>/quorum-state                      term and vote, replaced atomically
 //	<dir>/<offset>-<epoch>.checkpoint       a snapshot of the state machine
@@ -22,7 +22,13 @@
 //
 // quorum-state, then entries, then fsync, then messages and application, as
 // raft demands. The first start writes a checkpoint of the empty state that
-// names the first voters; all of them write the same one.
+// names the first voters; all of them write the same one. A replica that joins later
+// starts with nothing, and gets everything from the leader once that took it in.
+//
+// # Messages
+//
+// What members send one another is one byte that says what it is, 1, and raft's
+// message.
 //
 // Member is the core: it is driven by Tick, Step and Propose, and owns no
 // goroutine and no clock. Node is the shell around it.
@@ -33,10 +39,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/rs/zerolog"
-	"go.etcd.io/raft/v3/raftpb"
-
 	"github.com/leatlog/leat/broker/internal/vfs"
+	"github.com/rs/zerolog"
 )
 
 // Topic is the name of the metadata topic; it has one partition, 0.
@@ -87,19 +91,26 @@ type StateMachine interface {
 	LeaderChanged(leader int32, epoch int32)
 }
 
-// Transport carries raft messages to other members. Send must not block and may
-// lose messages. A quorum of one needs none.
+// Transport carries messages to the members of other nodes, which give them to
+// Receive. Send must not block and may lose, repeat and reorder messages; it must not
+// change them. A quorum of one needs none.
 type Transport interface {
-	Send(messages []*raftpb.Message)
+	Send(node int32, message []byte)
 }
 
 // Config configures a Member and its Node. Zero fields take the defaults named.
 type Config struct {
 	// NodeID is this node's id, 0 or more.
 	NodeID int32
-	// Voters are the ids of the first quorum; they matter on the very first start
-	// only. Default: this node alone.
-	Voters []int32
+	// Directory names the data directory. Default 0: that of a quorum of one which an
+	// earlier version made.
+	Directory Directory
+	// Voters are the first quorum; they matter on the very first start only. Default:
+	// this replica alone.
+	Voters []Replica
+	// Joining says that the first start makes no quorum: the replica waits to be taken
+	// in, see Member.Join. Voters is ignored.
+	Joining bool
 	// Dir is the directory of the metadata log; created when missing.
 	Dir string
 	// FS is the file system. Required.
@@ -121,6 +132,10 @@ type Config struct {
 	// SnapshotBytes is the size of entries after which a checkpoint is written, in
 	// bytes. Default 20 MiB, as Kafka's metadata.log.max.record.bytes.between.snapshots.
 	SnapshotBytes int64
+	// KeepEntries is the number of entries before a checkpoint that stay in memory for
+	// members that are a little behind; those that are more get the checkpoint. Default
+	// 2,000, at most 16 MiB of them.
+	KeepEntries int
 	// MaxEntryBytes bounds one entry, in bytes. Default 8 MiB.
 	MaxEntryBytes int
 }
@@ -133,7 +148,7 @@ func (c *Config) validate() error {
 		return errors.New("quorum: FS, Now, StateMachine and Dir are required")
 	}
 	if len(c.Voters) == 0 {
-		c.Voters = []int32{c.NodeID}
+		c.Voters = []Replica{{c.NodeID, c.Directory}}
 	}
 	if c.ElectionTicks == 0 {
 		c.ElectionTicks = 10
@@ -147,11 +162,11 @@ func (c *Config) validate() error {
 	if c.SnapshotBytes == 0 {
 		c.SnapshotBytes = 20 << 20
 	}
+	if c.KeepEntries == 0 {
+		c.KeepEntries = 2000
+	}
 	if c.MaxEntryBytes == 0 {
 		c.MaxEntryBytes = 8 << 20
 	}
 	return nil
 }
-
-func raftID(node int32) uint64   { return uint64(node) + 1 }
-func nodeID(raftID uint64) int32 { return int32(raftID) - 1 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -43,15 +44,20 @@ func openDisk(cfg *Config) (*disk, *checkpoint, error) {
 	for _, err := range damaged {
 		cfg.Logger.Warn().Err(err).Msg("a metadata checkpoint is damaged; starting from the one before it. Check this disk")
 	}
-	if start == nil {
-		start, err = bootstrap(cfg)
-		if err != nil {
+	switch {
+	case start != nil:
+	case cfg.Joining:
+		start = &checkpoint{voters: &raftpb.ConfState{}}
+	default:
+		if start, err = bootstrap(cfg); err != nil {
 			return nil, nil, err
 		}
 	}
 	d := &disk{MemoryStorage: raft.NewMemoryStorage(), fs: cfg.FS, dir: cfg.Dir}
-	if err := d.MemoryStorage.ApplySnapshot(start.snapshot()); err != nil {
-		return nil, nil, fmt.Errorf("quorum: checkpoint %s: %w", start.name(), err)
+	if start.index > 0 {
+		if err := d.MemoryStorage.ApplySnapshot(start.snapshot()); err != nil {
+			return nil, nil, fmt.Errorf("quorum: checkpoint %s: %w", start.name(), err)
+		}
 	}
 	logConfig := storage.DefaultConfig()
 	logConfig.MaxBatchBytes = cfg.MaxEntryBytes + record.HeaderSize + 64
@@ -75,9 +81,10 @@ func openDisk(cfg *Config) (*disk, *checkpoint, error) {
 // writes alike. Its index is 1, since raft takes index 0 for "nothing there".
 func bootstrap(cfg *Config) (*checkpoint, error) {
 	voters := &raftpb.ConfState{}
-	for _, id := range cfg.Voters {
-		voters.Voters = append(voters.Voters, raftID(id))
+	for _, r := range cfg.Voters {
+		voters.Voters = append(voters.Voters, r.raftID())
 	}
+	slices.Sort(voters.Voters)
 	c := &checkpoint{index: 1, term: 1, voters: voters}
 	return c, writeCheckpoint(cfg.FS, cfg.Dir, c)
 }
@@ -85,8 +92,11 @@ func bootstrap(cfg *Config) (*checkpoint, error) {
 // load reads what follows the checkpoint into memory.
 func (d *disk) load(start *checkpoint) error {
 	first := int64(start.index) // offset of the entry after the checkpoint
-	if d.log.EndOffset() < first {
-		// The log is new, or a checkpoint from the leader replaced it.
+	replaced, err := d.replaced(start)
+	if err != nil {
+		return err
+	}
+	if replaced {
 		if err := d.log.ResetTo(first); err != nil {
 			return fmt.Errorf("quorum: start metadata log at %d: %w", first, err)
 		}
@@ -119,6 +129,27 @@ func (d *disk) load(start *checkpoint) error {
 	// Raft commits again what it can; a checkpoint holds committed entries only.
 	state.Commit = &start.index
 	return d.SetHardState(state)
+}
+
+// replaced says that the log is not what the checkpoint was made of: it is new, or the
+// leader sent the checkpoint, and a crash came before the log was reset.
+func (d *disk) replaced(start *checkpoint) (bool, error) {
+	first := int64(start.index)
+	if d.log.EndOffset() < first {
+		return true, nil
+	}
+	if d.log.StartOffset() >= first || start.index < 2 {
+		return false, nil
+	}
+	entries, err := d.log.Read(nil, first-1, first, readBytes, true)
+	if err != nil {
+		return false, fmt.Errorf("quorum: read metadata log at %d: %w", first-1, err)
+	}
+	last, _, err := record.Parse(entries)
+	if err != nil {
+		return false, fmt.Errorf("quorum: metadata log at %d: %w", first-1, err)
+	}
+	return uint64(last.LeaderEpoch()) != start.term, nil
 }
 
 // read returns the entries from offset on; term is that of the entry before.
@@ -208,8 +239,9 @@ func (d *disk) install(s *raftpb.Snapshot) error {
 }
 
 // compact writes a checkpoint at an applied index and forgets what it and the
-// one before it make superfluous.
-func (d *disk) compact(index uint64, voters *raftpb.ConfState, state []byte) error {
+// one before it make superfluous. Of the entries that it covers the last keep stay in
+// memory.
+func (d *disk) compact(index uint64, voters *raftpb.ConfState, state []byte, keep int) error {
 	snapshot, err := d.CreateSnapshot(index, voters, state)
 	if err != nil {
 		return fmt.Errorf("quorum: checkpoint at %d: %w", index, err)
@@ -224,5 +256,28 @@ func (d *disk) compact(index uint64, voters *raftpb.ConfState, state []byte) err
 	if err := d.log.AdvanceStart(int64(oldest)); err != nil {
 		return fmt.Errorf("quorum: forget metadata before %d: %w", oldest, err)
 	}
-	return d.MemoryStorage.Compact(index)
+	return d.forget(index, keep)
+}
+
+// maxKeptBytes bounds the entries that stay in memory after a checkpoint.
+const maxKeptBytes = 16 << 20
+
+// forget drops the entries up to index from memory, but for the last keep of them.
+func (d *disk) forget(index uint64, keep int) error {
+	first, err := d.FirstIndex()
+	if err != nil {
+		return err
+	}
+	bytes := 0
+	for at := index; at >= first; at-- {
+		entries, err := d.Entries(at, at+1, math.MaxUint64)
+		if err != nil {
+			return fmt.Errorf("quorum: entry %d: %w", at, err)
+		}
+		bytes += len(entries[0].GetData())
+		if index-at >= uint64(keep) || bytes > maxKeptBytes {
+			return d.MemoryStorage.Compact(at)
+		}
+	}
+	return nil
 }

@@ -30,6 +30,13 @@ type Member struct {
 	epoch    int32
 	isLeader bool
 
+	ticks         int            // since the start
+	ledSince      int            // the tick at which this member last became leader
+	heard         map[uint64]int // the tick at which each member was last heard
+	snapshots     map[uint64]int // the tick at which each member was sent a checkpoint that it did not confirm
+	changing      *voterChange   // of this leader; nil when none is under way
+	checkpointDue bool
+
 	// queued are proposals that raft took but did not number yet, in order. waiting
 	// are those with an index, in order.
 	queued  []proposal
@@ -51,13 +58,14 @@ func OpenMember(cfg Config) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Member{cfg: cfg, disk: d, voters: start.voters, applied: start.index, leader: -1, epoch: -1}
+	m := &Member{cfg: cfg, disk: d, applied: start.index, leader: -1, epoch: -1, snapshots: map[uint64]int{}}
+	m.setVoters(start.voters)
 	m.readable.Store(int64(start.index))
 	if err := cfg.StateMachine.Restore(int64(start.index), int32(start.term), start.state); err != nil {
 		return nil, errors.Join(fmt.Errorf("quorum: restore checkpoint %s: %w", start.name(), err), d.log.Close())
 	}
 	m.raft, err = raft.NewRawNode(&raft.Config{
-		ID:                        raftID(cfg.NodeID),
+		ID:                        m.self().raftID(),
 		ElectionTick:              cfg.ElectionTicks,
 		HeartbeatTick:             1,
 		Storage:                   d,
@@ -76,7 +84,7 @@ func OpenMember(cfg Config) (*Member, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("quorum: start raft: %w", err), d.log.Close())
 	}
-	if len(m.voters.GetVoters()) == 1 && m.voters.GetVoters()[0] == raftID(cfg.NodeID) {
+	if voters, _ := m.Members(); len(voters) == 1 && voters[0] == m.self() {
 		// Nobody else can lead: no reason to wait for an election timeout.
 		if err := m.raft.Campaign(); err != nil {
 			return nil, errors.Join(fmt.Errorf("quorum: campaign: %w", err), d.log.Close())
@@ -86,10 +94,40 @@ func OpenMember(cfg Config) (*Member, error) {
 }
 
 // Tick advances raft's logical clock by one.
-func (m *Member) Tick() { m.raft.Tick() }
+func (m *Member) Tick() {
+	m.ticks++
+	m.raft.Tick()
+	for id, since := range m.snapshots {
+		if m.ticks-since >= snapshotTicks {
+			delete(m.snapshots, id)
+			m.raft.ReportSnapshot(id, raft.SnapshotFailure) // send it again, if it is still needed
+		}
+	}
+}
 
-// Step takes a message from another member.
-func (m *Member) Step(message *raftpb.Message) error { return m.raft.Step(message) }
+// snapshotTicks is after how many ticks a checkpoint that was sent and not confirmed
+// is taken for lost.
+const snapshotTicks = 100
+
+// raftMessage says that what follows is a message of raft.
+const raftMessage = 1
+
+// Receive takes a message that another member sent. One that is not for this replica,
+// as from those who do not know yet that its node lost its disk, is dropped.
+func (m *Member) Receive(message []byte) error {
+	if len(message) == 0 || message[0] != raftMessage {
+		return fmt.Errorf("quorum: a message of %d bytes is of no kind that is known", len(message))
+	}
+	r := &raftpb.Message{}
+	if err := proto.Unmarshal(message[1:], r); err != nil {
+		return fmt.Errorf("quorum: a message of %d bytes cannot be read: %w", len(message), err)
+	}
+	if r.GetTo() != m.self().raftID() || r.GetFrom() == r.GetTo() || raft.IsLocalMsg(r.GetType()) {
+		return fmt.Errorf("quorum: message from %s to %s is not for %s", replicaOf(r.GetFrom()), replicaOf(r.GetTo()), m.self())
+	}
+	m.hear(r.GetFrom())
+	return m.raft.Step(r)
+}
 
 // Propose offers a value; done is called once, from Process or Close, with its
 // offset when it is committed and applied here, or with ErrNotLeader (nothing
@@ -140,6 +178,7 @@ func (m *Member) Process() error {
 		}
 		m.raft.Advance(ready)
 		m.tellLeader()
+		m.settleVoterChange()
 		if err := m.maybeCheckpoint(); err != nil {
 			return err
 		}
@@ -147,18 +186,22 @@ func (m *Member) Process() error {
 	return nil
 }
 
-// send hands messages to the transport. Of a snapshot raft wants to know whether
-// it arrived; the transport cannot tell, so it is reported as sent: the follower
-// refuses what comes next if it was lost, and gets another one.
+// send hands messages to the transport. Raft learns that a checkpoint arrived by the
+// follower's answer; when that does not come, Tick has it sent again.
 func (m *Member) send(messages []*raftpb.Message) {
-	if m.cfg.Transport == nil || len(messages) == 0 {
+	if m.cfg.Transport == nil {
 		return
 	}
-	m.cfg.Transport.Send(messages)
 	for _, message := range messages {
 		if message.GetType() == raftpb.MsgSnap {
-			m.raft.ReportSnapshot(message.GetTo(), raft.SnapshotFinish)
+			m.snapshots[message.GetTo()] = m.ticks
 		}
+		data, err := proto.MarshalOptions{}.MarshalAppend([]byte{raftMessage}, message)
+		if err != nil {
+			m.cfg.Logger.Error().Err(err).Msg("a message of raft cannot be encoded; please report this")
+			continue
+		}
+		m.cfg.Transport.Send(replicaOf(message.GetTo()).Node, data)
 	}
 }
 
@@ -182,6 +225,10 @@ func (m *Member) number(entries []*raftpb.Entry) {
 func (m *Member) abandon(err error) {
 	open := append(m.waiting, m.queued...)
 	m.waiting, m.queued = nil, nil
+	if c := m.changing; c != nil {
+		m.changing = nil
+		c.done(err)
+	}
 	for _, p := range open {
 		p.done(-1, err)
 	}
@@ -192,7 +239,8 @@ func (m *Member) install(s *raftpb.Snapshot) error {
 		return err
 	}
 	meta := s.GetMetadata()
-	m.voters, m.applied = raftpb.EnsureConfState(meta.GetConfState()), meta.GetIndex()
+	m.setVoters(raftpb.EnsureConfState(meta.GetConfState()))
+	m.applied = meta.GetIndex()
 	m.readable.Store(int64(m.applied))
 	m.sinceEntries, m.sinceBytes = 0, 0
 	if err := m.cfg.StateMachine.Restore(int64(meta.GetIndex()), int32(meta.GetTerm()), s.GetData()); err != nil {
@@ -226,55 +274,62 @@ func (m *Member) apply(e *raftpb.Entry) error {
 	return nil
 }
 
-func (m *Member) applyVoterChange(e *raftpb.Entry) error {
-	var change raftpb.ConfChangeI
-	var err error
-	if e.GetType() == raftpb.EntryConfChange {
-		c := &raftpb.ConfChange{}
-		err, change = proto.Unmarshal(e.GetData(), c), c
-	} else {
-		c := &raftpb.ConfChangeV2{}
-		err, change = proto.Unmarshal(e.GetData(), c), c
-	}
-	if err != nil {
-		return fmt.Errorf("quorum: voter change at %d: %w", e.GetIndex(), err)
-	}
-	m.voters = m.raft.ApplyConfChange(change)
-	return nil
-}
-
 // tellLeader reports a change of leader. On the leader itself it waits until
 // the entry that opens its epoch is applied, so that its state is complete.
 func (m *Member) tellLeader() {
 	status := m.raft.BasicStatus()
 	leader, epoch := int32(-1), int32(status.GetTerm())
 	if status.Lead != raft.None {
-		leader = nodeID(status.Lead)
+		leader = replicaOf(status.Lead).Node
 	}
 	if leader == m.leader && epoch == m.epoch {
 		return
 	}
-	if leader == m.cfg.NodeID {
+	self := status.Lead == m.self().raftID()
+	if self {
 		if term, err := m.disk.Term(m.applied); err != nil || int32(term) != epoch {
-			leader = -1 // not yet
+			leader, self = -1, false // not yet
 		}
 		if leader == m.leader && epoch == m.epoch {
 			return
 		}
 	}
-	m.leader, m.epoch, m.isLeader = leader, epoch, leader == m.cfg.NodeID
+	if self && !m.isLeader {
+		m.ledSince = m.ticks
+	}
+	m.leader, m.epoch, m.isLeader = leader, epoch, self
 	m.cfg.StateMachine.LeaderChanged(leader, epoch)
 }
 
 func (m *Member) maybeCheckpoint() error {
-	if m.sinceEntries < m.cfg.SnapshotEntries && m.sinceBytes < m.cfg.SnapshotBytes {
+	if !m.checkpointDue && m.sinceEntries < m.cfg.SnapshotEntries && m.sinceBytes < m.cfg.SnapshotBytes {
 		return nil
 	}
-	if err := m.disk.compact(m.applied, m.voters, m.cfg.StateMachine.Snapshot()); err != nil {
+	if err := m.disk.compact(m.applied, m.voters, m.cfg.StateMachine.Snapshot(), m.cfg.KeepEntries); err != nil {
 		return err
 	}
-	m.sinceEntries, m.sinceBytes = 0, 0
+	m.sinceEntries, m.sinceBytes, m.checkpointDue = 0, 0, false
 	return nil
+}
+
+// TransferLeadership asks the voter that is furthest and alive to lead instead of this
+// member; false when it does not lead or there is none. Proposals are refused until
+// it worked or an election timeout has passed.
+func (m *Member) TransferLeadership() bool {
+	if !m.isLeader {
+		return false
+	}
+	best, match := uint64(raft.None), uint64(0)
+	m.raft.WithProgress(func(id uint64, kind raft.ProgressType, p progress) {
+		if kind == raft.ProgressTypePeer && id != m.self().raftID() && p.Match > match && m.active(replicaOf(id)) {
+			best, match = id, p.Match
+		}
+	})
+	if best == raft.None {
+		return false
+	}
+	m.raft.TransferLeader(best)
+	return true
 }
 
 // Offsets returns the first offset on disk and the end of what is applied. Safe

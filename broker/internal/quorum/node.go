@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"go.etcd.io/raft/v3/raftpb"
-
 	"github.com/leatlog/leat/broker/internal/storage"
 )
 
@@ -125,16 +123,95 @@ func (n *Node) Propose(ctx context.Context, epoch int32, value []byte) (offset i
 	}
 }
 
-// Step takes a message from another member; it never blocks for long.
-func (n *Node) Step(message *raftpb.Message) {
+// Receive takes a message from another member; it never blocks for long. The slice
+// must not be changed any more.
+func (n *Node) Receive(message []byte) {
 	n.do(func(m *Member, closed error) {
 		if closed != nil {
 			return
 		}
-		if err := m.Step(message); err != nil {
-			m.cfg.Logger.Debug().Err(err).Msg("raft message refused")
+		if err := m.Receive(message); err != nil {
+			m.cfg.Logger.Debug().Err(err).Msg("message of the metadata quorum refused")
 		}
 	})
+}
+
+// wait calls f on the member's goroutine and waits until its done was called.
+func (n *Node) wait(ctx context.Context, f func(m *Member, done func(error))) error {
+	answer := make(chan error, 1)
+	n.do(func(m *Member, closed error) {
+		if closed != nil {
+			answer <- closed
+			return
+		}
+		f(m, func(err error) { answer <- err })
+	})
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Join is Member.Join; it returns at once, and done must not block. ErrClosed comes on
+// the caller's goroutine.
+func (n *Node) Join(r JoinRequest, done func(Replica, error)) {
+	n.do(func(m *Member, closed error) {
+		if closed != nil {
+			done(Replica{}, closed)
+			return
+		}
+		m.Join(r, done)
+	})
+}
+
+// AddVoter is Member.AddVoter; when ctx ends first, the outcome is unknown.
+func (n *Node) AddVoter(ctx context.Context, r Replica) error {
+	return n.wait(ctx, func(m *Member, done func(error)) { m.AddVoter(r, done) })
+}
+
+// RemoveVoter is Member.RemoveVoter; when ctx ends first, the outcome is unknown.
+func (n *Node) RemoveVoter(ctx context.Context, r Replica) error {
+	return n.wait(ctx, func(m *Member, done func(error)) { m.RemoveVoter(r, done) })
+}
+
+// Forget is Member.Forget; when ctx ends first, the outcome is unknown.
+func (n *Node) Forget(ctx context.Context, r Replica) error {
+	return n.wait(ctx, func(m *Member, done func(error)) { m.Forget(r, done) })
+}
+
+// Status describes the quorum as this node sees it.
+func (n *Node) Status(ctx context.Context) (Status, error) {
+	var s Status
+	err := n.wait(ctx, func(m *Member, done func(error)) {
+		s = m.Status()
+		done(nil)
+	})
+	if err != nil {
+		return Status{}, err
+	}
+	return s, nil
+}
+
+// Joined says that this replica is a member of the quorum, as voter or learner.
+func (n *Node) Joined(ctx context.Context) (bool, error) {
+	joined := false
+	err := n.wait(ctx, func(m *Member, done func(error)) {
+		joined = m.Joined()
+		done(nil)
+	})
+	return err == nil && joined, err
+}
+
+// TransferLeadership is Member.TransferLeadership; it does not wait for its success.
+func (n *Node) TransferLeadership(ctx context.Context) (bool, error) {
+	begun := false
+	err := n.wait(ctx, func(m *Member, done func(error)) {
+		begun = m.TransferLeadership()
+		done(nil)
+	})
+	return err == nil && begun, err
 }
 
 // Offsets returns the first offset of the metadata topic on this node and the
