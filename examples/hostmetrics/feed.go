@@ -20,6 +20,9 @@ const (
 	history = time.Hour
 	// keepSamples bounds the samples that wait while the cluster does not answer.
 	keepSamples = 20_000
+	// flushSamples are written and acknowledged together. They fit in one batch of
+	// a partition, which is why their offsets follow each other.
+	flushSamples = 500
 )
 
 // createTopics makes the example's topics unless they are there.
@@ -45,6 +48,8 @@ type publisher struct {
 	log     zerolog.Logger
 	board   *board
 	waiting []Sample // not acknowledged yet
+	// acknowledged is told of every sample after its acknowledgement.
+	acknowledged *acknowledgedFile
 }
 
 // run publishes what read returns, every interval until ctx ends. The last
@@ -101,31 +106,49 @@ func (p *publisher) publish(producer *client.Producer) (*client.Producer, error)
 			return nil, err
 		}
 	}
-	err := p.write(ctx, producer)
-	if err != nil {
-		producer.Close()
-		return nil, err
+	for len(p.waiting) > 0 {
+		samples := p.waiting[:min(flushSamples, len(p.waiting))]
+		list, err := write(ctx, producer, samples)
+		if err != nil {
+			producer.Close()
+			return nil, err
+		}
+		p.board.sampled(len(samples))
+		p.waiting = p.waiting[len(samples):]
+		if err := p.acknowledged.write(list); err != nil {
+			return producer, fmt.Errorf("write what is acknowledged: %w", err)
+		}
 	}
-	p.board.sampled(len(p.waiting))
-	p.waiting = p.waiting[:0]
 	return producer, nil
 }
 
-func (p *publisher) write(ctx context.Context, producer *client.Producer) error {
+// write returns when the samples are acknowledged, and where they are.
+func write(ctx context.Context, producer *client.Producer, samples []Sample) ([]acknowledgement, error) {
 	topic, err := producer.Topic(ctx, samplesTopic.Name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, s := range p.waiting {
+	list := make([]acknowledgement, 0, len(samples))
+	counts := make([]int64, topic.Partitions())
+	for _, s := range samples {
 		value, err := json.Marshal(s)
 		if err != nil {
-			return fmt.Errorf("sample of %q: %w", s.Metric, err)
+			return nil, fmt.Errorf("sample of %q: %w", s.Metric, err)
 		}
-		if err := topic.AppendByKey(s.Time.UnixMilli(), []byte(s.Metric), value, nil); err != nil {
-			return err
+		partition := client.PartitionOf([]byte(s.Metric), topic.Partitions())
+		if err := topic.Append(partition, s.Time.UnixMilli(), []byte(s.Metric), value, nil); err != nil {
+			return nil, err
 		}
+		list = append(list, acknowledgement{Partition: partition, Offset: counts[partition], Key: s.Metric, Value: value})
+		counts[partition]++
 	}
-	return producer.Flush(ctx)
+	if err := producer.Flush(ctx); err != nil {
+		return nil, err
+	}
+	for i := range list {
+		list[i].Offset += topic.NextOffset(list[i].Partition) - counts[list[i].Partition]
+	}
+	return list, nil
 }
 
 // follow shows the rollups on the board until ctx ends: the closed windows of the

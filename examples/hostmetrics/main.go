@@ -34,6 +34,8 @@ type options struct {
 	http      string
 	dataDir   string
 	interval  time.Duration
+	// acknowledged is the file of acknowledged samples; none when empty.
+	acknowledged string
 	// read takes the samples; a test has its own.
 	read func(context.Context, time.Time) ([]Sample, error)
 }
@@ -47,6 +49,7 @@ func parseOptions(arguments []string, help io.Writer) (options, error) {
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "`HOST:PORT` of the page; a free port when it is taken")
 	f.StringVar(&o.dataDir, "data-dir", defaultDataDir(), "`DIR` of everything that is kept")
 	f.DurationVar(&o.interval, "interval", time.Second, "time between samples")
+	f.StringVar(&o.acknowledged, "acknowledged", "", "`FILE` to append each sample to once the cluster has acknowledged it, as a line of JSON with its partition and offset")
 	if err := f.Parse(arguments); err != nil {
 		return o, err
 	}
@@ -158,13 +161,26 @@ func runOn(ctx context.Context, o options, bootstrap []string, stateDir string, 
 	if err := createTopics(ctx, c); err != nil {
 		return fmt.Errorf("hostmetrics: %w", err)
 	}
+	var acknowledged *acknowledgedFile
+	if o.acknowledged != "" {
+		if acknowledged, err = openAcknowledged(o.acknowledged); err != nil {
+			return fmt.Errorf("hostmetrics: open the file of --acknowledged: %w", err)
+		}
+		defer acknowledged.close()
+	}
 	plan, err := rollupTopology().Build()
 	if err != nil {
 		return err
 	}
+	instance := ""
+	if o.bootstrap == "" {
+		// Alone on its own broker, a start after a crash is the same member again: it
+		// goes on at once instead of waiting for the dead one's session to end.
+		instance = appID
+	}
 	registry := prometheus.NewRegistry()
 	app, err := stream.New(plan, stream.Config{
-		AppID: appID, Bootstrap: bootstrap, StateDir: stateDir, Logger: log, Metrics: registry,
+		AppID: appID, Bootstrap: bootstrap, InstanceID: instance, StateDir: stateDir, Logger: log, Metrics: registry,
 		// Open windows are shown once a second; nobody waits for them more often.
 		CommitInterval: time.Second, Workers: partitions,
 	})
@@ -197,7 +213,7 @@ func runOn(ctx context.Context, o options, bootstrap []string, stateDir string, 
 	}
 	part(&appDone, func() error { return app.Run(appContext) })
 	part(&parts, func() error {
-		p := publisher{client: c, log: log, board: b}
+		p := publisher{client: c, log: log, board: b, acknowledged: acknowledged}
 		p.run(ctx, o.interval, o.read)
 		return nil
 	})
