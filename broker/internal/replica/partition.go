@@ -75,13 +75,15 @@ type Woken struct {
 type Effects struct {
 	Answered []Answered
 	Woken    []Woken
+	// Proposal, when set, is to be brought to the controller; Altered takes the answer.
+	Proposal *Proposal
 }
 
 // Reset empties e and keeps its memory, without keeping what it pointed to.
 func (e *Effects) Reset() {
 	clear(e.Answered)
 	clear(e.Woken)
-	e.Answered, e.Woken = e.Answered[:0], e.Woken[:0]
+	e.Answered, e.Woken, e.Proposal = e.Answered[:0], e.Woken[:0], nil
 }
 
 // pending is a stretch of the log between the high watermark and the end: one
@@ -89,12 +91,6 @@ func (e *Effects) Reset() {
 type pending struct {
 	Parked
 	bytes int64
-}
-
-// follower is what a leader knows of another replica.
-type follower struct {
-	id     int32
-	synced int64 // exclusive; -1: it has not fetched in this epoch
 }
 
 // waiting is a registered waiter. Tokens rise. A removed one has no waiter and
@@ -123,6 +119,12 @@ type Partition struct {
 	isr            []int32
 	minISR         int
 
+	// Of a leader; see isr.go.
+	epochStart int64     // own log end when this leader epoch began
+	proposal   *Proposal // brought to the controller and not settled
+	hold       bool      // the controller refused: no proposal before the next Tick
+	lag        time.Duration
+
 	end       int64 // own log end, exclusive
 	synced    int64 // own durable end, exclusive, at most end
 	high      int64 // high watermark; never falls while the log is not truncated
@@ -133,13 +135,14 @@ type Partition struct {
 	head      int // first live element of pending
 	waiters   []waiting
 	removed   int // elements of waiters without one
+	tails     []waiting
 	lastToken uint64
 }
 
 // NewPartition returns the state of an offline replica on broker self, whose log
 // ends at end. All of an opened log counts as synced: recovery has read it back.
 func NewPartition(self int32, end int64) *Partition {
-	return &Partition{self: self, leader: -1, leaderEpoch: -1, partitionEpoch: -1, minISR: 1, end: end, synced: end}
+	return &Partition{self: self, leader: -1, leaderEpoch: -1, partitionEpoch: -1, minISR: 1, lag: DefaultLag, end: end, synced: end}
 }
 
 // Role, Leader, LeaderEpoch and PartitionEpoch say where the partition stands; -1 unknown.
@@ -176,17 +179,28 @@ func (p *Partition) CheckLeader(currentEpoch int32) *kerr.Error {
 	return nil
 }
 
+// CheckReplica is CheckLeader for what a follower serves, too (KIP-392).
+func (p *Partition) CheckReplica(currentEpoch int32) *kerr.Error {
+	if err := p.CheckLeader(currentEpoch); err != nil && (err != kerr.NotLeaderForPartition || p.role != Follower) {
+		return err
+	}
+	return nil
+}
+
 // CheckAppend says whether an append with these acks may be made.
 func (p *Partition) CheckAppend(acks int16) *kerr.Error {
 	if err := p.CheckLeader(-1); err != nil {
 		return err
 	}
-	// KIP-966: a partition with fewer replicas than min.insync.replicas needs all it has.
-	if acks == -1 && len(p.isr) < min(p.minISR, len(p.replicas)) {
+	if acks == -1 && p.underMin() {
 		return kerr.NotEnoughReplicas
 	}
 	return nil
 }
+
+// underMin says that fewer replicas are in sync than min.insync.replicas. A
+// partition that has fewer replicas than that needs all it has (KIP-966).
+func (p *Partition) underMin() bool { return len(p.isr) < min(p.minISR, len(p.replicas)) }
 
 // SetMinISR sets min.insync.replicas.
 func (p *Partition) SetMinISR(n int) { p.minISR = max(n, 1) }
@@ -199,6 +213,9 @@ func (p *Partition) Become(meta *metadata.Partition, fx *Effects) {
 		return
 	}
 	was, wasEpoch := p.role, p.leaderEpoch
+	if meta.PartitionEpoch > p.partitionEpoch || meta.LeaderEpoch != wasEpoch {
+		p.proposal = nil // settled by this, or void
+	}
 	p.leader, p.leaderEpoch, p.partitionEpoch = meta.Leader, meta.LeaderEpoch, meta.PartitionEpoch
 	p.replicas = append(p.replicas[:0], meta.Replicas...)
 	p.isr = append(p.isr[:0], meta.ISR...)
@@ -221,31 +238,11 @@ func (p *Partition) Become(meta *metadata.Partition, fx *Effects) {
 	}
 }
 
-// lead sets up what a leader knows of the others and advances the high watermark.
-func (p *Partition) lead(newEpoch bool, fx *Effects) {
-	known := p.followers
-	p.followers = nil
-	for _, id := range p.replicas {
-		if id == p.self {
-			continue
-		}
-		f := follower{id: id, synced: -1}
-		if i := slices.IndexFunc(known, func(k follower) bool { return k.id == id }); i >= 0 && !newEpoch {
-			f = known[i]
-		}
-		p.followers = append(p.followers, f)
-	}
-	if len(p.pending) == p.head && p.high < p.end {
-		p.pending = append(p.pending, pending{Parked: Parked{End: p.end}, bytes: unknownBytes})
-	}
-	p.advance(fx)
-}
-
 // Fault takes the replica offline for good with the error that clients get, as
 // when its log is damaged (KAFKA_STORAGE_ERROR) or its topic deleted
 // (UNKNOWN_TOPIC_OR_PARTITION).
 func (p *Partition) Fault(err *kerr.Error, fx *Effects) {
-	p.role, p.fault = Offline, err
+	p.role, p.fault, p.proposal = Offline, err, nil
 	p.failParked(err, fx)
 	p.interrupt(fx)
 }
@@ -261,6 +258,7 @@ func (p *Partition) Appended(end, bytes int64, parked Parked, fx *Effects) {
 	}
 	p.push(e)
 	p.advance(fx)
+	p.wakeTails(fx)
 }
 
 // Park parks the answer to an append that is in the log already, such as a
@@ -288,29 +286,24 @@ func (p *Partition) Synced(end int64, fx *Effects) {
 	}
 }
 
-// FollowerFetched says that a follower fetched from offset synced, which means
-// that it has all below on disk. Unknown brokers are ignored.
-func (p *Partition) FollowerFetched(id int32, synced int64, fx *Effects) {
-	for i := range p.followers {
-		if f := &p.followers[i]; f.id == id && synced > f.synced {
-			f.synced = synced
-			p.advance(fx)
-		}
-	}
-}
-
-// advance moves the high watermark to the least synced offset of the in-sync
-// replicas and answers whom it passed.
+// advance moves a leader's high watermark to the least synced offset of the
+// in-sync replicas and answers whom it passed. It stands still while fewer are in
+// sync than min.insync.replicas (KIP-966): what is below it is on that many disks.
 func (p *Partition) advance(fx *Effects) {
-	if p.role != Leader {
+	if p.role != Leader || p.underMin() {
 		return
 	}
 	high := min(p.synced, p.end)
-	for _, f := range p.followers {
-		if slices.Contains(p.isr, f.id) {
+	for i := range p.followers {
+		if f := &p.followers[i]; p.maybeInSync(f.id) {
 			high = min(high, f.synced)
 		}
 	}
+	p.raise(high, fx)
+}
+
+// raise moves the high watermark up and answers whom it passed.
+func (p *Partition) raise(high int64, fx *Effects) {
 	if high <= p.high {
 		return
 	}
@@ -353,14 +346,26 @@ func (p *Partition) wake(fx *Effects) {
 	}
 }
 
-func (p *Partition) interrupt(fx *Effects) {
-	for _, w := range p.waiters {
-		if w.waiter != nil {
-			fx.Woken = append(fx.Woken, Woken{Waiter: w.waiter, Bytes: -1})
+// wakeTails tells who waits for the end of the log.
+func (p *Partition) wakeTails(fx *Effects) {
+	for i := range p.tails {
+		if w := &p.tails[i]; p.end > w.seen {
+			fx.Woken = append(fx.Woken, Woken{Waiter: w.waiter, Bytes: p.end - w.seen})
+			w.seen = p.end
 		}
 	}
-	clear(p.waiters)
-	p.waiters, p.removed = p.waiters[:0], 0
+}
+
+func (p *Partition) interrupt(fx *Effects) {
+	for _, list := range [][]waiting{p.waiters, p.tails} {
+		for _, w := range list {
+			if w.waiter != nil {
+				fx.Woken = append(fx.Woken, Woken{Waiter: w.waiter, Bytes: -1})
+			}
+		}
+		clear(list)
+	}
+	p.waiters, p.tails, p.removed = p.waiters[:0], p.tails[:0], 0
 }
 
 // failParked answers everything parked with err. The stretches stay: their bytes
@@ -384,7 +389,7 @@ func (p *Partition) answer(e *pending, err *kerr.Error, fx *Effects) {
 // the current leader epoch, or nobody may read here, it is interrupted at once and
 // the token is 0.
 func (p *Partition) Wait(w Waiter, seen int64, epoch int32, fx *Effects) uint64 {
-	if p.role != Leader || epoch != p.leaderEpoch {
+	if p.role == Offline || epoch != p.leaderEpoch {
 		fx.Woken = append(fx.Woken, Woken{Waiter: w, Bytes: -1})
 		return 0
 	}
@@ -396,8 +401,25 @@ func (p *Partition) Wait(w Waiter, seen int64, epoch int32, fx *Effects) uint64 
 	return p.lastToken
 }
 
+// WaitEnd is Wait for the end of a leader's log, for followers: Readable is told
+// offsets, the first time when the log ends beyond seen.
+func (p *Partition) WaitEnd(w Waiter, seen int64, epoch int32, fx *Effects) uint64 {
+	if p.role != Leader || epoch != p.leaderEpoch {
+		fx.Woken = append(fx.Woken, Woken{Waiter: w, Bytes: -1})
+		return 0
+	}
+	p.lastToken++
+	p.tails = append(p.tails, waiting{token: p.lastToken, seen: seen, waiter: w})
+	p.wakeTails(fx)
+	return p.lastToken
+}
+
 // Unwait ends a registration; one that is over or 0 is fine.
 func (p *Partition) Unwait(token uint64) {
+	if i := slices.IndexFunc(p.tails, func(w waiting) bool { return w.token == token }); i >= 0 {
+		p.tails = slices.Delete(p.tails, i, i+1)
+		return
+	}
 	i, ok := slices.BinarySearchFunc(p.waiters, token, func(w waiting, t uint64) int { return cmp.Compare(w.token, t) })
 	if !ok || p.waiters[i].waiter == nil {
 		return
@@ -413,7 +435,7 @@ func (p *Partition) Unwait(token uint64) {
 }
 
 // Waiters is the number of registrations.
-func (p *Partition) Waiters() int { return len(p.waiters) - p.removed }
+func (p *Partition) Waiters() int { return len(p.waiters) - p.removed + len(p.tails) }
 
 // Expire answers parked appends whose deadline has come with REQUEST_TIMED_OUT;
 // what they appended stays in the log, as in Kafka.
