@@ -96,7 +96,8 @@ func describePartitions(image *metadata.Image, listener string, topic *metadata.
 		p := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		p.Partition, p.LeaderID, p.LeaderEpoch = source.ID, source.Leader, source.LeaderEpoch
 		p.Replicas, p.ISR = source.Replicas, source.ISR
-		p.EligibleLeaderReplicas, p.LastKnownELR = source.ELR, source.LastKnownELR
+		// The schema allows null here, and the Java clients fail on it.
+		p.EligibleLeaderReplicas, p.LastKnownELR = notNil(source.ELR), notNil(source.LastKnownELR)
 		p.OfflineReplicas = offlineReplicas(image, listener, source)
 		if code := leaderCode(image, listener, source.Leader, true); code != 0 {
 			p.ErrorCode, p.LeaderID = code, -1
@@ -104,4 +105,11 @@ func describePartitions(image *metadata.Image, listener string, topic *metadata.
 		t.Partitions = append(t.Partitions, p)
 	}
 	return t
+}
+
+func notNil(list []int32) []int32 {
+	if list == nil {
+		return []int32{}
+	}
+	return list
 }

@@ -142,7 +142,8 @@ func show(w io.Writer, indent string, v reflect.Value) {
 
 func showValue(w io.Writer, indent, name string, f reflect.Value) {
 	switch {
-	case f.Kind() == reflect.Pointer && f.IsNil():
+	case (f.Kind() == reflect.Pointer || f.Kind() == reflect.Slice && f.Type().Elem().Kind() != reflect.Struct) && f.IsNil():
+		// Kafka's clients fail on a null list that Kafka never sends.
 		fmt.Fprintf(w, "%s%s: null\n", indent, name)
 	case f.Kind() == reflect.Pointer:
 		showValue(w, indent, name, f.Elem())

@@ -1,0 +1,95 @@
+package brokertest_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/leatlog/leat/broker/brokertest"
+)
+
+// kafkaTool runs a command-line tool of Apache Kafka, whose jars lie in the folder
+// that LEAT_TEST_KAFKA_LIB names, and returns what it writes.
+func kafkaTool(t *testing.T, input string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(testContext(t), time.Minute)
+	defer cancel()
+	java := []string{"-cp", filepath.Join(os.Getenv("LEAT_TEST_KAFKA_LIB"), "*"), "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"}
+	cmd := exec.CommandContext(ctx, "java", append(java, args...)...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// TestKafkaTools runs Apache Kafka's own command-line tools, which are Java, against
+// the broker, or against the Apache Kafka that LEAT_TEST_KAFKA names, which passes as
+// well.
+func TestKafkaTools(t *testing.T) {
+	if os.Getenv("LEAT_TEST_KAFKA_LIB") == "" {
+		t.Skip("LEAT_TEST_KAFKA_LIB names no folder with the jars of Apache Kafka's tools")
+	}
+	address := os.Getenv("LEAT_TEST_KAFKA")
+	if address == "" {
+		address = brokertest.Start(t).Addr()
+	}
+	topic := fmt.Sprintf("tools-%d", time.Now().UnixNano())
+	group := topic + "-group"
+	records := filepath.Join(t.TempDir(), "delete.json")
+	if err := os.WriteFile(records, fmt.Appendf(nil, `{"partitions":[{"topic":%q,"partition":0,"offset":1}],"version":1}`, topic), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const tools = "org.apache.kafka.tools."
+	groups := tools + "consumer.group.ConsumerGroupCommand"
+	var lines strings.Builder
+	for i := range 20 {
+		fmt.Fprintf(&lines, "key%d:value %d\n", i, i)
+	}
+	for _, step := range []struct {
+		name, input string
+		args        []string
+		want        string // a regular expression
+	}{
+		{"create", "", []string{tools + "TopicCommand", "--create", "--topic", topic, "--partitions", "1"}, "Created topic " + topic},
+		{"alter", "", []string{tools + "TopicCommand", "--alter", "--topic", topic, "--partitions", "2"}, "^$"},
+		{"describe", "", []string{tools + "TopicCommand", "--describe", "--topic", topic}, `PartitionCount: 2(?s:.*)Partition: 1\s+Leader: \d+\s+Replicas: \d+\s+Isr: \d+\s+Elr: \s*LastKnownElr:`},
+		{"list", "", []string{tools + "TopicCommand", "--list"}, topic},
+		{"console-producer", lines.String(), []string{tools + "ConsoleProducer", "--topic", topic, "--property", "parse.key=true", "--property", "key.separator=:", "--compression-codec", "zstd"}, ""},
+		{"console-consumer", "", []string{tools + "consumer.ConsoleConsumer", "--topic", topic, "--from-beginning", "--max-messages", "20", "--group", group, "--property", "print.key=true"}, `(?m)^key7\s+value 7$(?s:.*)Processed a total of 20 messages`},
+		{"groups", "", []string{groups, "--list", "--state"}, group + `\s+Empty`},
+		{"group", "", []string{groups, "--describe", "--group", group}, regexp.QuoteMeta(group) + `\s+` + topic + `\s+1\s+\d+\s+\d+\s+0\s`},
+		{"group-members", "", []string{groups, "--describe", "--group", group, "--members", "--verbose"}, "no active members"},
+		{"group-state", "", []string{groups, "--describe", "--group", group, "--state"}, `Empty\s+0`},
+		{"reset-offsets", "", []string{groups, "--reset-offsets", "--group", group, "--topic", topic, "--to-earliest", "--execute"}, topic + `\s+1\s+0`},
+		{"delete-offsets", "", []string{groups, "--delete-offsets", "--group", group, "--topic", topic}, topic + `\s+0\s+Successful`},
+		{"delete-group", "", []string{groups, "--delete", "--group", group}, "was successful"},
+		{"config-alter", "", []string{"kafka.admin.ConfigCommand", "--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", "retention.ms=100000"}, "Completed updating config"},
+		{"config-describe", "", []string{"kafka.admin.ConfigCommand", "--describe", "--entity-type", "topics", "--entity-name", topic}, "retention.ms=100000"},
+		{"config-broker", "", []string{"kafka.admin.ConfigCommand", "--describe", "--entity-type", "brokers", "--entity-name", "1", "--all"}, "num.partitions=1"},
+		{"offsets", "", []string{tools + "GetOffsetShell", "--topic", topic}, `(?m)^` + topic + `:1:\d+$`},
+		{"offsets-earliest", "", []string{tools + "GetOffsetShell", "--topic", topic, "--time", "earliest"}, topic + `:1:0`},
+		{"offsets-max-timestamp", "", []string{tools + "GetOffsetShell", "--topic", topic, "--time", "max-timestamp"}, topic + `:[01]:\d+`},
+		{"log-dirs", "", []string{tools + "LogDirsCommand", "--describe", "--topic-list", topic}, `"partition":"` + topic + `-1","size":\d+,"offsetLag":0`},
+		{"api-versions", "", []string{tools + "BrokerApiVersionsCommand"}, `Fetch\(1\): 4 to 18`},
+		{"delete-records", "", []string{tools + "DeleteRecordsCommand", "--offset-json-file", records}, `low_watermark: 1`},
+		{"cluster-id", "", []string{tools + "ClusterTool", "cluster-id"}, `Cluster ID: \S{22}`},
+		{"cluster-endpoints", "", []string{tools + "ClusterTool", "list-endpoints"}, `unfenced`},
+		{"producer-performance", "", []string{tools + "ProducerPerformance", "--topic", topic, "--num-records", "20000", "--record-size", "100", "--throughput", "-1", "--producer-props", "acks=all", "bootstrap.servers=" + address}, "20000 records sent"},
+		{"consumer-performance", "", []string{tools + "ConsumerPerformance", "--topic", topic, "--messages", "20000"}, `, 200\d\d, `},
+		{"delete", "", []string{tools + "TopicCommand", "--delete", "--topic", topic}, "^$"},
+	} {
+		args := step.args
+		if step.name != "producer-performance" {
+			args = append(args, "--bootstrap-server", address)
+		}
+		out, err := kafkaTool(t, step.input, args...)
+		if err != nil || !regexp.MustCompile(step.want).MatchString(strings.TrimSpace(out)) {
+			t.Errorf("%s: %v, want %s in:\n%.2000s", step.name, err, step.want, out)
+		}
+	}
+}
