@@ -56,28 +56,61 @@ func (c *Controller) expire(now time.Time) {
 func (c *Controller) registerBroker(now time.Time, e RegisterBroker) {
 	b, known := c.image.Broker(e.Broker)
 	s := c.sessions[e.Broker]
-	switch {
-	case e.Broker < 0:
-		c.refuse(e.ID, kerr.InvalidRequest)
+	if no := c.checkRegistration(e); no != nil {
+		c.refuse(e.ID, no)
 		return
+	}
+	switch {
 	case known && b.Incarnation == e.Incarnation:
 		// The answer was lost: the same process asks again.
 		c.answerWhenCommitted(e.ID, Registration{BrokerEpoch: b.Epoch})
 		return
-	case known && s != nil && s.heard && now.Before(s.deadline):
+	case known && s != nil && s.heard && now.Before(s.deadline) && !succeeds(b, &e):
 		c.refuse(e.ID, kerr.DuplicateBrokerRegistration)
 		return
 	}
 	epoch := c.image.NextBrokerEpoch()
-	c.propose([]metadata.Change{&metadata.BrokerChange{ID: e.Broker, Incarnation: e.Incarnation, Epoch: epoch,
-		Rack: e.Rack, Listeners: e.Listeners, Roles: e.Roles, Fenced: true}})
-	c.propose(c.deactivate(e.Broker))
-	s = &session{epoch: epoch, deadline: now.Add(c.cfg.Session), heard: true, registered: -1}
+	left := logsKept
+	switch {
+	case !known: // nothing is known that it could have lost
+	case e.Directory != b.Directory && !b.Directory.IsZero():
+		left = logsLost
+	case e.PreviousEpoch != b.Epoch:
+		left = logsUncertain
+	}
+	change := &metadata.BrokerChange{ID: e.Broker, Incarnation: e.Incarnation, Epoch: epoch,
+		Rack: e.Rack, Listeners: e.Listeners, Roles: e.Roles, Fenced: true}
+	if c.image.MetadataVersion() >= 27 {
+		change.Directory, change.Features = e.Directory, e.Features
+	}
+	c.propose([]metadata.Change{change})
+	c.propose(c.deactivate(e.Broker, left))
+	s = &session{epoch: epoch, deadline: now.Add(c.cfg.Session), heard: true, registered: -1, shutdown: -1}
 	c.sessions[e.Broker] = s
 	c.whenCommitted(waiting{
 		answer: Answer{ID: e.ID, Response: Registration{BrokerEpoch: epoch}},
 		commit: func(image *metadata.Image) { s.registered = image.Offset() },
 	})
+}
+
+// succeeds says that the process that held the registration has ended: the new one
+// has its data directory, which only one process can open, and read the epoch there
+// that the old one was given.
+func succeeds(b *metadata.Broker, e *RegisterBroker) bool {
+	return !e.Directory.IsZero() && e.Directory == b.Directory && e.PreviousEpoch == b.Epoch
+}
+
+// checkRegistration says why a broker cannot be in this cluster; nil when it can.
+func (c *Controller) checkRegistration(e RegisterBroker) *kerr.Error {
+	switch {
+	case e.Broker < 0:
+		return kerr.InvalidRequest
+	case e.ClusterID != "" && e.ClusterID != c.image.ClusterID():
+		return kerr.InconsistentClusterID
+	case e.Features != nil && !supportsAll(e.Features, c.image):
+		return kerr.UnsupportedVersion
+	}
+	return nil
 }
 
 func (c *Controller) heartbeat(now time.Time, e BrokerHeartbeat) {
@@ -89,84 +122,61 @@ func (c *Controller) heartbeat(now time.Time, e BrokerHeartbeat) {
 	s := c.sessions[e.Broker]
 	if s == nil {
 		// Fenced for its silence, or known to an earlier controller only.
-		s = &session{epoch: b.Epoch, registered: c.image.Offset()}
+		s = &session{epoch: b.Epoch, registered: c.image.Offset(), shutdown: -1}
 		c.sessions[e.Broker] = s
 	}
 	s.deadline, s.heard = now.Add(c.cfg.Session), true
+	caughtUp := s.registered >= 0 && e.Offset >= s.registered
 	switch {
+	case e.WantShutDown:
+		c.shutDown(b, s, e)
+		return
 	case e.WantFence && !b.Fenced:
 		c.fence(b)
-	case !e.WantFence && b.Fenced && s.registered >= 0 && e.Offset >= s.registered:
+	case !e.WantFence && b.Fenced && !b.ControlledShutdown && caughtUp:
 		c.propose([]metadata.Change{&metadata.BrokerFenceChange{ID: b.ID, Epoch: b.Epoch}})
 		c.propose(c.activate(b.ID))
 	}
-	c.answerWhenCommitted(e.ID, HeartbeatAnswer{Fenced: !c.image.Alive(e.Broker)})
+	c.answerWhenCommitted(e.ID, HeartbeatAnswer{CaughtUp: caughtUp, Fenced: !c.image.Alive(e.Broker)})
 }
 
-func (c *Controller) fence(b *metadata.Broker) {
-	c.propose([]metadata.Change{&metadata.BrokerFenceChange{ID: b.ID, Epoch: b.Epoch, Fenced: true}})
-	c.propose(c.deactivate(b.ID))
-}
-
-// deactivate takes a broker that the image has as fenced out of leadership, and
-// out of the in-sync replicas where it is not the last of them.
-func (c *Controller) deactivate(broker int32) []metadata.Change {
-	var changes []metadata.Change
-	for _, t := range c.image.Topics() {
-		for n := range t.Partitions {
-			p := &t.Partitions[n]
-			inSync := slices.Contains(p.ISR, broker)
-			if p.Leader != broker && (!inSync || len(p.ISR) == 1) {
-				continue
-			}
-			change := p.Change(t.ID)
-			change.PartitionEpoch++
-			if inSync && len(p.ISR) > 1 {
-				change.ISR = without(p.ISR, broker)
-			}
-			if p.Leader == broker {
-				change.Leader = c.elect(p.Replicas, change.ISR)
-				change.LeaderEpoch++
-			}
-			changes = append(changes, change)
-		}
+// shutDown answers a broker that is stopping. The first such heartbeat moves its
+// leaders; when it has seen that, or is fenced, it may stop.
+func (c *Controller) shutDown(b *metadata.Broker, s *session, e BrokerHeartbeat) {
+	if !b.Fenced && !b.ControlledShutdown && c.image.MetadataVersion() >= 27 {
+		c.propose([]metadata.Change{&metadata.BrokerFenceChange{ID: b.ID, Epoch: b.Epoch, ControlledShutdown: true}})
+		c.propose(c.deactivate(b.ID, logsKept))
+		c.whenCommitted(waiting{
+			answer: Answer{ID: e.ID, Response: HeartbeatAnswer{CaughtUp: true}},
+			commit: func(image *metadata.Image) { s.shutdown = image.Offset() },
+		})
+		return
 	}
-	return changes
-}
-
-// activate makes a broker, which the image has as alive, the leader of partitions
-// that have none and that it is in sync for.
-func (c *Controller) activate(broker int32) []metadata.Change {
-	var changes []metadata.Change
-	for _, t := range c.image.Topics() {
-		for n := range t.Partitions {
-			p := &t.Partitions[n]
-			if p.Leader >= 0 || !slices.Contains(p.ISR, broker) {
-				continue
-			}
-			change := p.Change(t.ID)
-			change.Leader = c.elect(p.Replicas, p.ISR)
-			change.LeaderEpoch++
-			change.PartitionEpoch++
-			changes = append(changes, change)
-		}
+	if b.ControlledShutdown && s.shutdown < 0 && c.settled == c.proposed {
+		s.shutdown = c.image.Offset() // an earlier controller moved its leaders
 	}
-	return changes
-}
-
-// elect returns the first replica, in order of preference, that is in sync and
-// alive; -1 when there is none.
-func (c *Controller) elect(replicas, isr []int32) int32 {
-	for _, id := range replicas {
-		if slices.Contains(isr, id) && c.image.Alive(id) {
-			return id
-		}
+	if !b.Fenced && b.ControlledShutdown && (s.shutdown < 0 || e.Offset < s.shutdown) {
+		c.answerWhenCommitted(e.ID, HeartbeatAnswer{CaughtUp: true})
+		return
 	}
-	return -1
+	if !b.Fenced {
+		c.fence(b)
+	}
+	delete(c.sessions, b.ID)
+	c.answerWhenCommitted(e.ID, HeartbeatAnswer{CaughtUp: true, Fenced: true, ShouldShutDown: true})
 }
 
-func without(ids []int32, id int32) []int32 {
-	return slices.DeleteFunc(slices.Clone(ids), func(x int32) bool { return x == id })
+// unregisterBroker forgets a broker. What it was in sync for it is no more, since
+// nothing is known of what comes back under its id.
+func (c *Controller) unregisterBroker(e UnregisterBroker) {
+	if _, known := c.image.Broker(e.Broker); !known {
+		c.refuse(e.ID, kerr.BrokerIDNotRegistered)
+		return
+	}
+	delete(c.sessions, e.Broker)
+	c.propose([]metadata.Change{&metadata.BrokerRemovedChange{ID: e.Broker}})
+	c.propose(c.deactivate(e.Broker, logsUncertain))
+	c.answerWhenCommitted(e.ID, Unregistered{})
 }
 
 func (c *Controller) allocateProducerIDs(e AllocateProducerIDs) {

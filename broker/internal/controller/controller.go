@@ -31,16 +31,20 @@ const maxChanges = 20_000
 // Controller is the active or standby controller of this node. It is not safe for
 // concurrent use.
 type Controller struct {
-	cfg      Config
-	active   bool
-	epoch    int32
-	image    *metadata.Image // speculative: committed and proposed
-	proposed uint64          // the last proposal's id
-	settled  uint64          // the last proposal that is committed or given up
-	waiting  []waiting       // by proposal
-	sessions map[int32]*session
-	last     time.Time // of the last step
-	out      *Effects
+	cfg       Config
+	active    bool
+	epoch     int32
+	clusterID metadata.UUID   // of the cluster, should it have none yet
+	image     *metadata.Image // speculative: committed and proposed
+	proposed  uint64          // the last proposal's id
+	settled   uint64          // the last proposal that is committed or given up
+	waiting   []waiting       // by proposal
+	sessions  map[int32]*session
+	last      time.Time // of the last step
+	// defaults of topic configurations in defaultsOf, see topicDefaults
+	defaults   map[string]string
+	defaultsOf *metadata.Image
+	out        *Effects
 }
 
 // waiting is an answer that is given when a proposal is committed.
@@ -56,6 +60,7 @@ type session struct {
 	deadline   time.Time
 	heard      bool  // from the broker itself, in this leadership
 	registered int64 // the metadata offset that covers its registration; -1 until it is committed
+	shutdown   int64 // the one that covers its controlled shutdown; -1 until it is committed
 }
 
 // New returns a controller that is not active.
@@ -80,7 +85,7 @@ func (c *Controller) Step(now time.Time, event Event) Effects {
 	case Committed:
 		c.committed(e)
 	case Failed:
-		c.fail(e)
+		c.fail(now, e)
 	case Tick:
 		c.expire(now)
 	default:
@@ -110,6 +115,10 @@ func (c *Controller) request(now time.Time, event Event) {
 		id, decide = e.ID, func() { c.heartbeat(now, e) }
 	case AllocateProducerIDs:
 		id, decide = e.ID, func() { c.allocateProducerIDs(e) }
+	case UnregisterBroker:
+		id, decide = e.ID, func() { c.unregisterBroker(e) }
+	case AlterPartition:
+		id, decide = e.ID, func() { c.alterPartition(e) }
 	default:
 		panic(fmt.Sprintf("controller: event of type %T", event))
 	}
@@ -123,16 +132,29 @@ func (c *Controller) request(now time.Time, event Event) {
 func (c *Controller) becameLeader(now time.Time, e BecameLeader) {
 	c.resigned()
 	c.active, c.epoch, c.image = true, e.Epoch, e.Image
+	c.clusterID = e.ClusterID
+	c.begin(now)
+}
+
+// begin says in the log what a controller says first, unless it is there, and takes
+// on all brokers that are not fenced with a new session each, so that a change of
+// the controller fences nobody who is alive.
+func (c *Controller) begin(now time.Time) {
 	for _, b := range c.image.Brokers() {
-		if !b.Fenced {
-			c.sessions[b.ID] = &session{epoch: b.Epoch, deadline: now.Add(c.cfg.Session), registered: e.Image.Offset()}
+		if !b.Fenced && c.sessions[b.ID] == nil {
+			c.sessions[b.ID] = &session{epoch: b.Epoch, deadline: now.Add(c.cfg.Session), registered: c.image.Offset(), shutdown: -1}
 		}
 	}
-	changes := []metadata.Change{&metadata.ControllerChange{ID: c.cfg.NodeID, Epoch: e.Epoch}}
+	var changes []metadata.Change
+	if id, epoch := c.image.Controller(); id != c.cfg.NodeID || epoch != c.epoch {
+		changes = append(changes, &metadata.ControllerChange{ID: c.cfg.NodeID, Epoch: c.epoch})
+	}
 	if c.image.ClusterID() == "" {
-		changes = append(changes, &metadata.ClusterChange{ID: e.ClusterID.String()})
+		changes = append(changes, &metadata.ClusterChange{ID: c.clusterID.String()})
+		changes = append(changes, newClusterFeatures()...)
 	}
 	c.propose(changes)
+	c.propose(c.settle())
 }
 
 // resigned fails what waits and forgets what was speculated.
@@ -149,7 +171,7 @@ func (c *Controller) failWaiting() {
 	c.waiting = nil
 }
 
-func (c *Controller) fail(e Failed) {
+func (c *Controller) fail(now time.Time, e Failed) {
 	c.failWaiting()
 	if !c.active {
 		return
@@ -161,6 +183,7 @@ func (c *Controller) fail(e Failed) {
 			delete(c.sessions, id)
 		}
 	}
+	c.begin(now) // its first words, or a fence, may be among it, too
 }
 
 func (c *Controller) committed(e Committed) {

@@ -82,6 +82,19 @@ type (
 		Listeners   []metadata.Listener
 		Rack        string
 		Roles       []string
+		// ClusterID is the cluster the broker belongs to, empty when it does not know.
+		ClusterID string
+		// Directory is the id of its data directory, drawn when that is made and kept in
+		// it; zero when it does not say. A registration from another directory takes the
+		// broker out of all in-sync and eligible replicas: what it had is lost.
+		Directory metadata.UUID
+		// PreviousEpoch is the epoch of its last registration, when its logs still hold
+		// all that they had made durable since: after a clean stop, and after a crash if
+		// acknowledged means fsynced. -1 when it cannot say that; it is then taken out
+		// of the in-sync and eligible replicas, and leads only what nobody else can.
+		PreviousEpoch int64
+		// Features are those its program supports; nil when it does not say.
+		Features []metadata.FeatureRange
 	}
 	// BrokerHeartbeat is answered with a HeartbeatAnswer.
 	BrokerHeartbeat struct {
@@ -90,6 +103,24 @@ type (
 		BrokerEpoch int64
 		Offset      int64 // the last metadata offset the broker has applied
 		WantFence   bool  // the broker asks to be fenced
+		// WantShutDown says that the broker is stopping (controlled shutdown): its leaders
+		// move first, then an answer says that it may stop.
+		WantShutDown bool
+	}
+	// UnregisterBroker is answered with Unregistered.
+	UnregisterBroker struct {
+		ID     uint64
+		Broker int32
+	}
+	// AlterPartition asks for other in-sync replicas of partitions that the broker
+	// leads. It is answered with []kmsg.AlterPartitionResponseTopic in the request's
+	// order; a partition that has another leader then, because a reassignment is
+	// complete, says NEW_LEADER_ELECTED.
+	AlterPartition struct {
+		ID          uint64
+		Broker      int32
+		BrokerEpoch int64
+		Topics      []kmsg.AlterPartitionRequestTopic // by TopicID, with NewEpochISR (version 3)
 	}
 	// AllocateProducerIDs is answered with a ProducerIDs block.
 	AllocateProducerIDs struct {
@@ -112,12 +143,21 @@ func (AlterConfigs) event()            {}
 func (RegisterBroker) event()          {}
 func (BrokerHeartbeat) event()         {}
 func (AllocateProducerIDs) event()     {}
+func (UnregisterBroker) event()        {}
+func (AlterPartition) event()          {}
 
 // Registration answers RegisterBroker.
 type Registration struct{ BrokerEpoch int64 }
 
 // HeartbeatAnswer answers BrokerHeartbeat.
-type HeartbeatAnswer struct{ Fenced bool }
+type HeartbeatAnswer struct {
+	CaughtUp       bool // the broker has applied its own registration
+	Fenced         bool
+	ShouldShutDown bool // the broker leads nothing any more and may stop
+}
+
+// Unregistered answers UnregisterBroker.
+type Unregistered struct{}
 
 // ProducerIDs is a block of producer ids: Count from First on.
 type ProducerIDs struct {

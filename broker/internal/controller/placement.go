@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -18,39 +19,110 @@ func refusef(err *kerr.Error, format string, args ...any) *refusal {
 	return &refusal{err, fmt.Sprintf(format, args...)}
 }
 
-// place chooses the replicas of count new partitions of a topic: leaders go round
-// the live brokers, and followers go round the others at a distance that grows
-// with every round, so that the partitions of one leader have different followers.
-// start shifts the first leader. This is Kafka's placement without racks.
-func (c *Controller) place(start, count, replication int) ([][]int32, *refusal) {
-	var alive []int32
+// site is a broker as a place for replicas.
+type site struct {
+	id     int32
+	rack   string
+	active bool
+	load   int // replicas placed by this request
+}
+
+// sites returns the brokers, rack after rack in turn, so that neighbours are in
+// different racks where that is possible.
+func (c *Controller) sites() []site {
+	racks := map[string][]site{}
+	var names []string
 	for _, b := range c.image.Brokers() {
-		if !b.Fenced {
-			alive = append(alive, b.ID)
+		if _, ok := racks[b.Rack]; !ok {
+			names = append(names, b.Rack)
+		}
+		racks[b.Rack] = append(racks[b.Rack], site{id: b.ID, rack: b.Rack, active: c.image.Active(b.ID)})
+	}
+	slices.Sort(names)
+	var all []site
+	for round := 0; len(all) < len(c.image.Brokers()); round++ {
+		for _, name := range names {
+			if round < len(racks[name]) {
+				all = append(all, racks[name][round])
+			}
 		}
 	}
-	n := len(alive)
-	if n == 0 {
+	return all
+}
+
+// place chooses the replicas of count new partitions of a topic: leaders go round
+// the active brokers, and each follower is the one that is active, in a rack that the
+// partition has least of, with the fewest replicas of this request, and next round
+// the circle, where the start of the search moves on with every round so that the
+// partitions of one leader have different followers. start shifts the first leader.
+// As in Kafka, fenced brokers are taken when there are not enough others, and never
+// lead.
+func (c *Controller) place(start, count, replication int) ([][]int32, *refusal) {
+	all := c.sites()
+	var leaders []int // places in all
+	for n := range all {
+		if all[n].active {
+			leaders = append(leaders, n)
+		}
+	}
+	if len(leaders) == 0 {
 		return nil, refusef(kerr.InvalidReplicationFactor,
 			"Unable to replicate the partition %d time(s): All brokers are currently fenced.", replication)
 	}
-	if replication > n {
+	if replication > len(all) {
 		return nil, refusef(kerr.InvalidReplicationFactor,
 			"Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered.",
-			replication, replication, n)
+			replication, replication, len(all))
 	}
 	partitions := make([][]int32, count)
 	for p := range partitions {
-		first := (start + p) % n
-		replicas := make([]int32, 0, replication)
-		replicas = append(replicas, alive[first])
-		for r := 1; r < replication; r++ {
-			distance := 1 + (p/n+r-1)%(n-1)
-			replicas = append(replicas, alive[(first+distance)%n])
+		first := leaders[(start+p)%len(leaders)]
+		all[first].load++
+		replicas := append(make([]int32, 0, replication), all[first].id)
+		taken := map[string]int{all[first].rack: 1}
+		shift := 0
+		if len(all) > 1 {
+			shift = p / len(leaders) % (len(all) - 1)
+		}
+		for len(replicas) < replication {
+			next := nextFollower(all, first, shift, replicas, taken)
+			all[next].load++
+			taken[all[next].rack]++
+			replicas = append(replicas, all[next].id)
 		}
 		partitions[p] = replicas
 	}
 	return partitions, nil
+}
+
+// nextFollower returns the place of the best broker that is not among replicas.
+func nextFollower(all []site, first, shift int, replicas []int32, taken map[string]int) int {
+	best := -1
+	for step := range len(all) - 1 {
+		n := (first + 1 + (shift+step)%(len(all)-1)) % len(all)
+		s := &all[n]
+		if slices.Contains(replicas, s.id) {
+			continue
+		}
+		if best < 0 {
+			best = n
+			continue
+		}
+		b := &all[best]
+		switch {
+		case s.active != b.active:
+			if s.active {
+				best = n
+			}
+		case taken[s.rack] != taken[b.rack]:
+			if taken[s.rack] < taken[b.rack] {
+				best = n
+			}
+		case s.load < b.load:
+			best = n
+		}
+	}
+	return best
 }
 
 // checkAssignment checks the replicas a client chose for one partition. width is
@@ -62,13 +134,13 @@ func (c *Controller) checkAssignment(partition int, replicas []int32, width int)
 	alive := 0
 	seen := map[int32]bool{}
 	for _, id := range replicas {
-		b, ok := c.image.Broker(id)
+		_, ok := c.image.Broker(id)
 		switch {
 		case !ok:
 			return refusef(kerr.InvalidReplicaAssignment, "The manual partition assignment includes broker %d, but no such broker is registered.", id)
 		case seen[id]:
 			return refusef(kerr.InvalidReplicaAssignment, "The manual partition assignment includes the broker %d more than once.", id)
-		case !b.Fenced:
+		case c.image.Active(id):
 			alive++
 		}
 		seen[id] = true
@@ -90,7 +162,7 @@ func (c *Controller) checkAssignment(partition int, replicas []int32, width int)
 func (c *Controller) newPartition(topic metadata.UUID, partition int, replicas []int32) *metadata.PartitionChange {
 	var isr []int32
 	for _, id := range replicas {
-		if c.image.Alive(id) {
+		if c.image.Active(id) {
 			isr = append(isr, id)
 		}
 	}

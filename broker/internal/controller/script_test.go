@@ -25,6 +25,7 @@ type world struct {
 	queue     []Proposal
 	ids       uint64
 	out       strings.Builder
+	quiet     bool // do not write out what happens
 }
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -50,6 +51,10 @@ func (w *world) uuid() metadata.UUID {
 
 func (w *world) step(e Event) Effects {
 	fx := w.c.Step(w.now, e)
+	w.queue = append(w.queue, fx.Proposals...)
+	if w.quiet {
+		return fx
+	}
 	for _, p := range fx.Proposals {
 		fmt.Fprintf(&w.out, "propose %d\n", p.ID)
 		for n, c := range p.Changes {
@@ -66,7 +71,6 @@ func (w *world) step(e Event) Effects {
 	for _, a := range fx.Answers {
 		fmt.Fprintf(&w.out, "answer %d: %s\n", a.ID, describe(a))
 	}
-	w.queue = append(w.queue, fx.Proposals...)
 	return fx
 }
 
@@ -114,6 +118,16 @@ func describe(a Answer) string {
 		for _, t := range r {
 			items = append(items, item(t.ResourceName, t.ErrorCode, t.ErrorMessage))
 		}
+	case []kmsg.AlterPartitionResponseTopic:
+		for _, t := range r {
+			for _, p := range t.Partitions {
+				s := item(strconv.Itoa(int(p.Partition)), p.ErrorCode, nil)
+				if p.ErrorCode == 0 {
+					s += fmt.Sprintf(" leader %d isr %v leader epoch %d partition epoch %d", p.LeaderID, p.ISR, p.LeaderEpoch, p.PartitionEpoch)
+				}
+				items = append(items, s)
+			}
+		}
 	default:
 		return fmt.Sprintf("%+v", r)
 	}
@@ -146,6 +160,68 @@ func number(d *datadriven.TestData, key string, otherwise int) int {
 		}
 	}
 	return otherwise
+}
+
+func word(d *datadriven.TestData, key string) string {
+	for _, a := range d.CmdArgs {
+		if a.Key == key {
+			return a.Vals[0]
+		}
+	}
+	return ""
+}
+
+// alterPartition: each line is "topic partition isr", like "t 0 1,2", then perhaps
+// "leader-epoch=N", "partition-epoch=N", "broker-epoch=N" (of the members); those of
+// the committed image otherwise.
+func (w *world) alterPartition(d *datadriven.TestData, id uint64, broker int32) {
+	e := AlterPartition{ID: id, Broker: broker, BrokerEpoch: -2}
+	if b, ok := w.committed.Broker(broker); ok {
+		e.BrokerEpoch = b.Epoch
+	}
+	e.BrokerEpoch = int64(number(d, "epoch", int(e.BrokerEpoch)))
+	for line := range strings.Lines(d.Input) {
+		words := strings.Fields(line)
+		t := kmsg.NewAlterPartitionRequestTopic()
+		p := kmsg.NewAlterPartitionRequestTopicPartition()
+		n, _ := strconv.Atoi(words[1])
+		p.Partition = int32(n)
+		topic, ok := w.committed.Topic(words[0])
+		if ok {
+			t.TopicID = topic.ID
+			if n < len(topic.Partitions) {
+				p.LeaderEpoch, p.PartitionEpoch = topic.Partitions[n].LeaderEpoch, topic.Partitions[n].PartitionEpoch
+			}
+		}
+		memberEpoch := int64(-2)
+		for _, word := range words[3:] {
+			key, value, _ := strings.Cut(word, "=")
+			n, _ := strconv.Atoi(value)
+			switch key {
+			case "leader-epoch":
+				p.LeaderEpoch = int32(n)
+			case "partition-epoch":
+				p.PartitionEpoch = int32(n)
+			case "broker-epoch":
+				memberEpoch = int64(n)
+			}
+		}
+		for id := range strings.SplitSeq(words[2], ",") {
+			n, _ := strconv.Atoi(id)
+			m := kmsg.NewAlterPartitionRequestTopicPartitionNewEpochISR()
+			m.BrokerID = int32(n)
+			if b, ok := w.committed.Broker(m.BrokerID); ok {
+				m.BrokerEpoch = b.Epoch
+			}
+			if memberEpoch > -2 {
+				m.BrokerEpoch = memberEpoch
+			}
+			p.NewEpochISR = append(p.NewEpochISR, m)
+		}
+		t.Partitions = append(t.Partitions, p)
+		e.Topics = append(e.Topics, t)
+	}
+	w.step(e)
 }
 
 // TestScripts runs the scripts of testdata. A request's input has a line for each
@@ -183,10 +259,15 @@ func (w *world) command(d *datadriven.TestData) {
 	case "deadline":
 		fmt.Fprintf(&w.out, "in %v\n", w.c.NextDeadline().Sub(w.now))
 	case "register":
-		w.step(RegisterBroker{ID: id, Broker: broker, Incarnation: metadata.UUID{byte(number(d, "incarnation", 1))}})
+		w.step(RegisterBroker{ID: id, Broker: broker, Incarnation: metadata.UUID{byte(number(d, "incarnation", 1))},
+			Directory: metadata.UUID{byte(number(d, "directory", 0))}, PreviousEpoch: int64(number(d, "previous", -1)), Rack: word(d, "rack")})
 	case "heartbeat":
 		w.step(BrokerHeartbeat{ID: id, Broker: broker, BrokerEpoch: int64(number(d, "epoch", 0)),
-			Offset: int64(number(d, "offset", int(w.offset))), WantFence: d.HasArg("fence")})
+			Offset: int64(number(d, "offset", int(w.offset))), WantFence: d.HasArg("fence"), WantShutDown: d.HasArg("shutdown")})
+	case "unregister":
+		w.step(UnregisterBroker{ID: id, Broker: broker})
+	case "isr":
+		w.alterPartition(d, id, broker)
 	case "producer-ids":
 		w.step(AllocateProducerIDs{ID: id, Broker: broker, BrokerEpoch: int64(number(d, "epoch", 0))})
 	case "create":

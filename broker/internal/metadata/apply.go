@@ -96,7 +96,8 @@ func (a *applier) broker(c *BrokerChange) error {
 	if c.ID < 0 {
 		return fmt.Errorf("%w: broker id %d", ErrInconsistent, c.ID)
 	}
-	b := Broker{ID: c.ID, Incarnation: c.Incarnation, Epoch: c.Epoch, Rack: c.Rack, Listeners: c.Listeners, Roles: c.Roles, Fenced: c.Fenced}
+	b := Broker{ID: c.ID, Incarnation: c.Incarnation, Epoch: c.Epoch, Rack: c.Rack, Listeners: c.Listeners, Roles: c.Roles, Fenced: c.Fenced,
+		Directory: c.Directory, ControlledShutdown: c.ControlledShutdown, Features: c.Features}
 	a.setBroker(b)
 	a.next.nextBrokerEpoch = max(a.next.nextBrokerEpoch, c.Epoch+1)
 	return nil
@@ -129,7 +130,7 @@ func (a *applier) brokerFence(c *BrokerFenceChange) error {
 		return fmt.Errorf("%w: broker %d with epoch %d is not registered", ErrInconsistent, c.ID, c.Epoch)
 	}
 	changed := *b
-	changed.Fenced = c.Fenced
+	changed.Fenced, changed.ControlledShutdown = c.Fenced, c.ControlledShutdown
 	a.setBroker(changed)
 	return nil
 }
@@ -226,7 +227,7 @@ func (a *applier) partition(c *PartitionChange) error {
 		return fmt.Errorf("%w: %s-%d has no replicas", ErrInconsistent, t.Name, c.Partition)
 	}
 	p := Partition{ID: c.Partition, Replicas: c.Replicas, ISR: c.ISR, ELR: c.ELR, LastKnownELR: c.LastKnownELR,
-		Leader: c.Leader, LeaderEpoch: c.LeaderEpoch, PartitionEpoch: c.PartitionEpoch}
+		Leader: c.Leader, LeaderEpoch: c.LeaderEpoch, PartitionEpoch: c.PartitionEpoch, Adding: c.Adding, Removing: c.Removing}
 	switch n := int(c.Partition); {
 	case n == len(t.Partitions):
 		t.Partitions = append(t.Partitions, p)

@@ -41,6 +41,17 @@ type BrokerChange struct {
 	Listeners   []Listener `json:"listeners"`
 	Roles       []string   `json:"roles,omitempty"` // "broker", "controller"
 	Fenced      bool       `json:"fenced"`
+	// Since metadata.version 27:
+	Directory          UUID           `json:"directory,omitzero"`            // of its data directory; a new one has lost what the broker held
+	ControlledShutdown bool           `json:"controlled_shutdown,omitempty"` // it is stopping and leads nothing; the next registration ends that
+	Features           []FeatureRange `json:"features,omitempty"`            // that the broker's program supports
+}
+
+// FeatureRange is what a program supports of a feature.
+type FeatureRange struct {
+	Name string `json:"name"`
+	Min  int16  `json:"min"`
+	Max  int16  `json:"max"`
 }
 
 // BrokerRemovedChange unregisters a broker.
@@ -56,6 +67,9 @@ type BrokerFenceChange struct {
 	ID     int32 `json:"id"`
 	Epoch  int64 `json:"epoch"`
 	Fenced bool  `json:"fenced"`
+	// ControlledShutdown says that the broker is stopping: it is not fenced yet, and
+	// leads nothing any more. Since metadata.version 27.
+	ControlledShutdown bool `json:"controlled_shutdown,omitempty"`
 }
 
 // TopicChange creates a topic without partitions; they follow in the same entry.
@@ -84,6 +98,10 @@ type PartitionChange struct {
 	Leader         int32   `json:"leader"`                   // -1: none
 	LeaderEpoch    int32   `json:"leader_epoch"`
 	PartitionEpoch int32   `json:"partition_epoch"`
+	// A reassignment under way: those of Replicas that are to join the in-sync
+	// replicas, and those that leave when they have. Since metadata.version 27.
+	Adding   []int32 `json:"adding,omitempty"`
+	Removing []int32 `json:"removing,omitempty"`
 }
 
 // ConfigChange sets one configuration value, or with a nil Value removes it.

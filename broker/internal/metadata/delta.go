@@ -59,7 +59,8 @@ func (d *Delta) topic(before, after *Topic) {
 func equalPartitions(a, b *Partition) bool {
 	return a.Leader == b.Leader && a.LeaderEpoch == b.LeaderEpoch && a.PartitionEpoch == b.PartitionEpoch &&
 		slices.Equal(a.Replicas, b.Replicas) && slices.Equal(a.ISR, b.ISR) &&
-		slices.Equal(a.ELR, b.ELR) && slices.Equal(a.LastKnownELR, b.LastKnownELR)
+		slices.Equal(a.ELR, b.ELR) && slices.Equal(a.LastKnownELR, b.LastKnownELR) &&
+		slices.Equal(a.Adding, b.Adding) && slices.Equal(a.Removing, b.Removing)
 }
 
 // Diff compares two images that need not follow one another, as after the
@@ -99,7 +100,7 @@ func diffBrokers(before, after *Image) []int32 {
 	for n := range after.brokers {
 		b := &after.brokers[n]
 		was, ok := before.Broker(b.ID)
-		if !ok || was.Epoch != b.Epoch || was.Fenced != b.Fenced || was.Incarnation != b.Incarnation {
+		if !ok || was.Epoch != b.Epoch || was.Fenced != b.Fenced || was.ControlledShutdown != b.ControlledShutdown || was.Incarnation != b.Incarnation {
 			ids = append(ids, b.ID)
 		}
 	}

@@ -44,9 +44,11 @@ type Partition struct {
 	ISR            []int32 // in-sync replicas
 	ELR            []int32 // eligible leader replicas (KIP-966)
 	LastKnownELR   []int32
-	Leader         int32 // -1: none
-	LeaderEpoch    int32 // rises with every change of leader
-	PartitionEpoch int32 // rises with every change
+	Leader         int32   // -1: none
+	LeaderEpoch    int32   // rises with every change of leader
+	PartitionEpoch int32   // rises with every change
+	Adding         []int32 // of Replicas: to join the in-sync replicas (reassignment)
+	Removing       []int32 // of Replicas: to leave when those have joined
 }
 
 // Broker is a registered broker.
@@ -58,6 +60,11 @@ type Broker struct {
 	Listeners   []Listener
 	Roles       []string
 	Fenced      bool // leads nothing and is hidden from clients
+	Directory   UUID // of its data directory; zero when it did not say
+	// ControlledShutdown says that the broker is stopping: it leads nothing and joins
+	// no in-sync replicas, but still answers.
+	ControlledShutdown bool
+	Features           []FeatureRange // that its program supports
 }
 
 // Listener is an address under which a broker is reached.
@@ -129,6 +136,13 @@ func (i *Image) Alive(id int32) bool {
 	return ok && !b.Fenced
 }
 
+// Active says that the broker may lead and be in sync: registered, not fenced and
+// not in controlled shutdown.
+func (i *Image) Active(id int32) bool {
+	b, ok := i.Broker(id)
+	return ok && !b.Fenced && !b.ControlledShutdown
+}
+
 // Topic returns the topic of that name.
 func (i *Image) Topic(name string) (*Topic, bool) { return i.byName.get(hashName(name), name) }
 
@@ -183,8 +197,7 @@ func (i *Image) changes() []Change {
 		cs = append(cs, &FeatureChange{Name: name, Level: i.features[name]})
 	}
 	for _, b := range i.brokers {
-		cs = append(cs, &BrokerChange{ID: b.ID, Incarnation: b.Incarnation, Epoch: b.Epoch, Rack: b.Rack,
-			Listeners: b.Listeners, Roles: b.Roles, Fenced: b.Fenced})
+		cs = append(cs, b.Change())
 	}
 	for _, id := range slices.Sorted(maps.Keys(i.brokerConfigs)) {
 		cs = appendConfig(cs, BrokerResource, brokerConfigName(id), i.brokerConfigs[id])
@@ -202,11 +215,18 @@ func (i *Image) changes() []Change {
 	return cs
 }
 
+// Change returns the change that states b as it is; its slices are shared with b.
+func (b *Broker) Change() *BrokerChange {
+	return &BrokerChange{ID: b.ID, Incarnation: b.Incarnation, Epoch: b.Epoch, Rack: b.Rack, Listeners: b.Listeners,
+		Roles: b.Roles, Fenced: b.Fenced, Directory: b.Directory, ControlledShutdown: b.ControlledShutdown, Features: b.Features}
+}
+
 // Change returns the change that states p as it is, to be altered by the caller;
 // its slices are shared with p and must be replaced, not written to.
 func (p *Partition) Change(topic UUID) *PartitionChange {
 	return &PartitionChange{Topic: topic, Partition: p.ID, Replicas: p.Replicas, ISR: p.ISR, ELR: p.ELR,
-		LastKnownELR: p.LastKnownELR, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch}
+		LastKnownELR: p.LastKnownELR, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch,
+		Adding: p.Adding, Removing: p.Removing}
 }
 
 func appendConfig(cs []Change, r Resource, name string, config map[string]string) []Change {
