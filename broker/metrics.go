@@ -22,6 +22,7 @@ type metrics struct {
 	refused     prometheus.Counter
 	received    prometheus.Counter
 	sent        prometheus.Counter
+	syncs       prometheus.Histogram
 	// took observes seconds by API key; its count is that of requests. A series is made
 	// when its API is first used.
 	took [apiKeys]func() prometheus.Observer
@@ -36,10 +37,12 @@ func newMetrics(b *Broker) *metrics {
 		received:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: "leat", Name: "request_bytes_total", Help: "Bytes of requests."}),
 		sent:        prometheus.NewCounter(prometheus.CounterOpts{Namespace: "leat", Name: "response_bytes_total", Help: "Bytes of responses."}),
 	}
+	m.syncs = prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "leat", Name: "sync_seconds",
+		Help: "Time of a round of group commit: the fsyncs that acknowledged records wait for.", Buckets: prometheus.ExponentialBuckets(0.0001, 3, 10)})
 	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "leat", Name: "request_seconds",
 		Help: "Time from a request's arrival until its answer was sent, by API.", Buckets: prometheus.ExponentialBuckets(0.00025, 4, 9)}, []string{"api"})
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.connections, m.refused, m.received, m.sent, took)
+		m.connections, m.refused, m.received, m.sent, m.syncs, took, newTopicMetrics(b))
 	for key := range m.took {
 		m.took[key] = sync.OnceValue(func() prometheus.Observer { return took.WithLabelValues(wire.Name(int16(key))) })
 	}
@@ -74,6 +77,9 @@ func (m *metrics) gauges(b *Broker) {
 		return float64(free)
 	})
 }
+
+// synced observes a round of group commit.
+func (m *metrics) synced(took time.Duration, _ int) { m.syncs.Observe(took.Seconds()) }
 
 func (m *metrics) ConnectionOpened() { m.connections.Inc() }
 func (m *metrics) ConnectionClosed() { m.connections.Dec() }

@@ -90,6 +90,7 @@ func (r *Replica) Read(q ReadRequest) ReadResult {
 		result.Err = r.readError(err)
 		return result
 	}
+	r.traffic.sent(slice.Size)
 	result.Slice = slice
 	return result
 }

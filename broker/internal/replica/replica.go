@@ -28,6 +28,8 @@ type Replica struct {
 	syncing  bool // the committer has been asked
 	deadline Deadline
 	expires  time.Time // what deadline is set to, zero when it is not
+
+	traffic traffic
 }
 
 func (r *Replica) logStart() int64 {
@@ -66,6 +68,14 @@ func (r *Replica) Role() Role {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.core.Role()
+}
+
+// UnderMinISR says that this broker leads the partition with fewer replicas in sync
+// than min.insync.replicas: appends with acks=all are refused.
+func (r *Replica) UnderMinISR() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.core.Role() == Leader && r.core.underMin()
 }
 
 // HighWatermark is the exclusive end of what is durable on all in-sync replicas.
@@ -152,6 +162,7 @@ func (r *Replica) append(batch []byte, acks int16, parked Parked, fx *Effects) (
 	defer r.mu.Unlock()
 	switch {
 	case !info.Duplicate:
+		r.traffic.appended(batch)
 		r.core.Appended(info.LastOffset+1, int64(len(batch)), parked, fx)
 	case acks == -1:
 		parked.End = info.LastOffset + 1

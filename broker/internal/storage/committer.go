@@ -89,6 +89,8 @@ func (c *Committer) commit() {
 			c.dirty = append(c.dirty, r.log)
 		}
 	}
+	env := &c.directory.env
+	begin := env.Now()
 	together := len(c.dirty) >= syncAllFrom
 	if together {
 		c.syncAll()
@@ -100,6 +102,9 @@ func (c *Committer) commit() {
 		}
 		l.inRound = false
 		r.tell(l.SyncedOffset(), l.roundErr)
+	}
+	if env.Synced != nil {
+		env.Synced(env.Now().Sub(begin), len(c.dirty))
 	}
 	clear(c.dirty)
 }

@@ -22,6 +22,9 @@ type Env struct {
 	Logger zerolog.Logger
 	// Files bounds the open files. Default: a cache of its own.
 	Files *FileCache
+	// Synced, when set, is told how long each round of group commit took and how many
+	// logs it synced. It is called by one goroutine and must not block.
+	Synced func(took time.Duration, logs int)
 
 	directory *Directory // nil for a log that stands alone
 }
