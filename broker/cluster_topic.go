@@ -63,6 +63,17 @@ func (c *clusterTopic) Read(r handler.ReadRequest) handler.ReadResult {
 	return result
 }
 
+// ReadFollower refuses: the quorum replicates this topic by itself.
+func (c *clusterTopic) ReadFollower(handler.ReadRequest, int32, int64) handler.ReadResult {
+	return handler.ReadResult{Err: kerr.NotLeaderForPartition, DivergingEpoch: -1}
+}
+
+// WaitEnd is not reached, since ReadFollower refuses.
+func (c *clusterTopic) WaitEnd(w handler.Waiter, _ int64, _ int32) (token uint64) {
+	w.Interrupted()
+	return 0
+}
+
 func (c *clusterTopic) Wait(w handler.Waiter, position int64, _ int32) (token uint64) {
 	c.mu.Lock()
 	_, end := c.node.Offsets()

@@ -54,6 +54,14 @@ func (p servedPartition) Read(r handler.ReadRequest) handler.ReadResult {
 	return handler.ReadResult(p.Replica.Read(replica.ReadRequest(r)))
 }
 
+func (p servedPartition) ReadFollower(r handler.ReadRequest, id int32, brokerEpoch int64) handler.ReadResult {
+	return handler.ReadResult(p.Replica.ReadFollower(replica.ReadRequest(r), id, brokerEpoch))
+}
+
+func (p servedPartition) WaitEnd(w handler.Waiter, end int64, leaderEpoch int32) uint64 {
+	return p.Replica.WaitEnd(w, end, leaderEpoch)
+}
+
 func (p servedPartition) Wait(w handler.Waiter, position int64, leaderEpoch int32) uint64 {
 	return p.Replica.Wait(w, position, leaderEpoch)
 }
@@ -73,11 +81,14 @@ func (l coordinatorLog) Append(batch []byte, done func(error)) {
 }
 
 func (l coordinatorLog) Read(dst []byte, offset int64, maxBytes int) ([]byte, error) {
-	return l.replica.Log().Read(dst, offset, l.replica.HighWatermark(), maxBytes, true)
+	log := l.replica.Log()
+	return log.Read(dst, offset, log.EndOffset(), maxBytes, true)
 }
 
+// Offsets counts up to the end of the log: a new leader's high watermark may lag
+// behind what earlier leaders committed, and all that it leads will be committed.
 func (l coordinatorLog) Offsets() (start, end int64) {
-	return l.replica.Log().StartOffset(), l.replica.HighWatermark()
+	return l.replica.Log().StartOffset(), l.replica.Log().EndOffset()
 }
 
 type coordinatorSink func(error)

@@ -49,6 +49,14 @@ func (p replicaPartition) Read(r ReadRequest) ReadResult {
 	return ReadResult(p.Replica.Read(replica.ReadRequest(r)))
 }
 
+func (p replicaPartition) ReadFollower(r ReadRequest, id int32, brokerEpoch int64) ReadResult {
+	return ReadResult(p.Replica.ReadFollower(replica.ReadRequest(r), id, brokerEpoch))
+}
+
+func (p replicaPartition) WaitEnd(w Waiter, end int64, epoch int32) uint64 {
+	return p.Replica.WaitEnd(w, end, epoch)
+}
+
 func (p replicaPartition) Wait(w Waiter, position int64, epoch int32) uint64 {
 	return p.Replica.Wait(w, position, epoch)
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // Fetch (key 1), versions 4 to 18: sessions (KIP-227), epochs (KIP-320, KIP-595),
-// topic ids (KIP-516), the leader in the answer (KIP-951). Only consumers are
-// served: followers come with replication.
+// topic ids (KIP-516), the leader in the answer (KIP-951), consumers at followers
+// (KIP-392). Followers of a partition are served in fetch_replica.go.
 //
 // Partitions are read in the order of the request or of their turn in the session,
 // each up to its own limit and what is left of the request's. The first that has
@@ -46,6 +46,10 @@ var itemsPool = sync.Pool{New: func() any { return new([]fetchItem) }}
 
 func fetch(h *Handler, ctx context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.FetchRequest)
+	if body.ReplicaState.ID >= 0 && h.InterNode != "" && request.Conn.Listener == h.InterNode {
+		h.followers.fetch(ctx, request, respond, body)
+		return
+	}
 	limit := h.Config.FetchMaxBytes
 	if limit == 0 {
 		limit = maxFetchBytes
@@ -113,7 +117,7 @@ func (item *fetchItem) read(op *fetchOp, image *metadata.Image, left int32, atLe
 	item.result = item.partition.Read(ReadRequest{
 		Offset: item.offset, MaxBytes: min(item.maxBytes, left), AtLeastOne: atLeastOne,
 		CurrentLeaderEpoch: item.currentLeaderEpoch, LastFetchedEpoch: item.lastFetchedEpoch,
-		Committed: op.body.IsolationLevel == 1,
+		Committed: op.body.IsolationLevel == 1, Nearby: op.body.Version >= 11,
 	})
 	if movedLeader(item.result.Err) {
 		item.leaderID, item.result.LeaderEpoch = leaderOf(image, id, item.fetchKey.partition)

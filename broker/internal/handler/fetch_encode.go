@@ -60,7 +60,10 @@ func appendFetchPartition(dst []byte, version int16, item *fetchItem, cuts []int
 	flexible := version >= 12
 	high, stable, start := r.HighWatermark, r.LastStableOffset, r.LogStart
 	if r.Err != nil {
-		high, stable, start = -1, -1, -1
+		high, stable = -1, -1
+		if !item.follower {
+			start = -1
+		}
 	}
 	dst = appendInt32(dst, item.fetchKey.partition)
 	dst = appendInt16(dst, errorCode(r.Err))

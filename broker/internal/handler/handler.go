@@ -22,7 +22,10 @@ import (
 // Dependencies are what the handlers need of the broker. All functions are safe
 // for concurrent use.
 type Dependencies struct {
-	NodeID     int32
+	NodeID int32
+	// InterNode is the name of the listener that other nodes alone can reach; only
+	// there a fetch is taken for a follower's. Empty: no follower is served.
+	InterNode  string
 	Image      func() *metadata.Image // as applied on this node
 	Controller Controller
 	Partitions Partitions
@@ -61,6 +64,7 @@ type Handler struct {
 	table       *wire.Table
 	serve       []serveFunc // by API key
 	sessions    *fetchSessions
+	followers   followerSessions
 	workers     workers
 	creating    creating
 	producerIDs producerIDs
@@ -71,6 +75,7 @@ type Handler struct {
 func New(d Dependencies) *Handler {
 	h := &Handler{Dependencies: d, workers: workers{limit: 4, logger: d.Logger},
 		sessions: newFetchSessions(d.Config.FetchSessions, maxFetchSessionPartitions)}
+	h.followers.h = h
 	rows := make([]wire.API, len(apis))
 	for i, a := range apis {
 		rows[i] = wire.API{Key: a.key, Min: a.min, Max: a.max}

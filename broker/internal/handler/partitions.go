@@ -34,6 +34,13 @@ type Partition interface {
 	// Read reads whole batches as a range of a log file. The caller releases the slice.
 	Read(r ReadRequest) ReadResult
 
+	// ReadFollower is Read for a follower that is registered under brokerEpoch: up to
+	// the end of the log. That it asks for an offset says that it has on disk what is
+	// below; -1 says that it lost its log.
+	ReadFollower(r ReadRequest, replica int32, brokerEpoch int64) ReadResult
+	// WaitEnd is Wait for the growth of the log beyond the End of a ReadResult.
+	WaitEnd(w Waiter, end int64, leaderEpoch int32) (token uint64)
+
 	// Wait registers w for what becomes readable after a position that Read
 	// returned, in that leader epoch. It may call w before it returns.
 	Wait(w Waiter, position int64, leaderEpoch int32) (token uint64)
@@ -82,6 +89,8 @@ type ReadRequest struct {
 	LastFetchedEpoch int32
 	// Committed reads up to the last stable offset instead of the high watermark.
 	Committed bool
+	// Nearby lets a follower answer, up to its own high watermark (KIP-392).
+	Nearby bool
 }
 
 // ReadResult is what was read. With an Err all else but Position is unset.
@@ -97,6 +106,8 @@ type ReadResult struct {
 	// DivergingEpoch is -1 when the reader's log and this one agree.
 	DivergingEpoch int32
 	DivergingEnd   int64
+	// End is the end of the log at which ReadFollower looked, for WaitEnd.
+	End int64
 }
 
 // Listed is an answer of ListOffset; -1 is unknown.

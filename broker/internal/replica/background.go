@@ -72,3 +72,11 @@ func (m *Manager) diskFull(err error) {
 		m.logger.Error().Err(err).Msg("the disk is full: appends are refused until there is space")
 	}
 }
+
+// checkLag has the partitions led here look at their followers.
+func (m *Manager) checkLag() {
+	now := m.clock.Now()
+	m.Each(func(r *Replica) {
+		r.step(func(p *Partition, fx *Effects) { p.Tick(now, fx) })
+	})
+}

@@ -46,6 +46,11 @@ type Config struct {
 	TopicDefaults map[string]string
 	// ProducerExpiration is producer.id.expiration.ms. Default one day.
 	ProducerExpiration time.Duration
+	// Cluster is the way to the other brokers. Without one nothing is fetched and no
+	// ISR changes.
+	Cluster Cluster
+	// Lag is replica.lag.time.max.ms. Default 30 s.
+	Lag time.Duration
 	// OnRole, when set, is told of every replica whose role or leader epoch changed,
 	// Offline included, in the order of the changes and after they took effect. It
 	// must not block and must not call Apply or Close.
@@ -64,7 +69,8 @@ type Manager struct {
 	cfg       Config
 	clock     Clock
 	logger    zerolog.Logger
-	committer *storage.Committer
+	committer committer
+	alterer   *alterer
 	deadlines *Deadlines
 
 	applyMu   sync.Mutex // one change at a time
@@ -73,12 +79,20 @@ type Manager struct {
 	closed    bool
 	retention Deadline
 	flushing  Deadline
-	running   sync.WaitGroup // background steps
+	lagging   Deadline
+	fetchers  map[int32]*fetcher // by leader
+	running   sync.WaitGroup     // background steps
 
 	mu       sync.RWMutex
 	replicas map[key]*Replica
 	stopping bool
 	fullSaid time.Time // when a full disk was last logged
+}
+
+// committer makes logs durable: see storage.Committer.
+type committer interface {
+	Request(l *storage.Log, tell func(synced int64, err error))
+	Close()
 }
 
 // NewManager returns a manager without replicas; Start gives it some.
@@ -96,8 +110,12 @@ func NewManager(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("replica: flush interval %v: must be positive", cfg.FlushInterval)
 	}
 	cfg.Clock.fill()
+	if cfg.Lag == 0 {
+		cfg.Lag = DefaultLag
+	}
 	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, committer: storage.NewCommitter(cfg.Directory),
-		deadlines: NewDeadlines(cfg.Clock), offset: -1, replicas: map[key]*Replica{}}
+		deadlines: NewDeadlines(cfg.Clock), offset: -1, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{}}
+	m.alterer = newAlterer(m)
 	cfg.Directory.OnFence(func(cause error) {
 		// Told while a log may be locked, and a sink may append: not on this goroutine.
 		go m.Each(func(r *Replica) { r.damaged(cause) })
@@ -156,6 +174,9 @@ func (m *Manager) Start(image *metadata.Image) error {
 		return err
 	}
 	m.every(&m.retention, m.cfg.RetentionInterval, m.Retain)
+	if m.cfg.Cluster != nil {
+		m.every(&m.lagging, m.cfg.Lag/4, m.checkLag)
+	}
 	if m.cfg.Flush == FlushInterval {
 		m.every(&m.flushing, m.cfg.FlushInterval, m.flush)
 	}
@@ -203,6 +224,7 @@ func (m *Manager) become(t *metadata.Topic, p *metadata.Partition) {
 	}
 	before, epoch := r.Role(), r.leaderEpoch()
 	r.become(p)
+	m.follow(r)
 	m.tell(r, before, epoch)
 	if before == Offline { // visible only when it knows its role
 		m.mu.Lock()
@@ -238,6 +260,7 @@ func (m *Manager) open(t *metadata.Topic, partition int32) *Replica {
 	r.log = log
 	r.core = NewPartition(m.cfg.NodeID, log.EndOffset())
 	r.core.SetMinISR(minISR)
+	r.core.SetLag(m.cfg.Lag)
 	if err := log.Damaged(); err != nil {
 		r.damaged(err)
 	}
@@ -294,6 +317,7 @@ func (m *Manager) remove(t *metadata.Topic, partition int32) {
 		return
 	}
 	before, epoch := r.Role(), r.leaderEpoch()
+	m.unfollow(r, -1)
 	r.end(kerr.UnknownTopicOrPartition)
 	m.tell(r, before, epoch)
 	if err := m.cfg.Directory.Delete(t.Name, partition); err != nil {
@@ -333,6 +357,10 @@ func (m *Manager) Close() error {
 	m.stopping = true
 	m.mu.Unlock()
 	m.deadlines.Close()
+	for _, f := range m.fetchers {
+		f.close()
+	}
+	m.alterer.close()
 	m.running.Wait()
 	m.Each(func(r *Replica) {
 		before, epoch := r.Role(), r.leaderEpoch()

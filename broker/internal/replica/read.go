@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -22,6 +23,8 @@ type ReadRequest struct {
 	LastFetchedEpoch int32
 	// Committed reads up to the last stable offset instead of the high watermark.
 	Committed bool
+	// Nearby lets a follower answer, up to its own high watermark (KIP-392).
+	Nearby bool
 }
 
 // ReadResult is what was read. With an Err only LeaderEpoch and Position are set.
@@ -37,6 +40,8 @@ type ReadResult struct {
 	// DivergingEpoch is -1 when the reader's log and this one agree.
 	DivergingEpoch int32
 	DivergingEnd   int64
+	// End is the end of the log at which ReadFollower looked, for WaitEnd.
+	End int64
 }
 
 // look is the core at one moment.
@@ -45,53 +50,110 @@ type look struct {
 	high, stable int64
 	position     int64
 	epoch        int32
+	behind       bool // a leader's high watermark has not reached its epoch yet (KIP-207)
 }
 
-func (r *Replica) look(currentLeaderEpoch int32) look {
+func (r *Replica) look(currentLeaderEpoch int32, nearby bool) look {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return look{err: r.core.CheckLeader(currentLeaderEpoch), high: r.core.HighWatermark(), stable: r.core.LastStableOffset(),
-		position: r.core.Position(), epoch: r.core.LeaderEpoch()}
+	now := look{high: r.core.HighWatermark(), stable: r.core.LastStableOffset(),
+		position: r.core.Position(), epoch: r.core.LeaderEpoch(), behind: r.core.HighWatermark() < r.core.EpochStart()}
+	if nearby {
+		now.err = r.core.CheckReplica(currentLeaderEpoch)
+	} else {
+		now.err = r.core.CheckLeader(currentLeaderEpoch)
+	}
+	return now
 }
 
 // Read reads whole batches as a range of a log file. The caller releases the slice.
 func (r *Replica) Read(q ReadRequest) ReadResult {
-	now := r.look(q.CurrentLeaderEpoch)
-	result := ReadResult{Err: now.err, HighWatermark: now.high, LastStableOffset: now.stable, LeaderEpoch: now.epoch,
-		Position: now.position, DivergingEpoch: -1}
-	if result.Err != nil {
+	now := r.look(q.CurrentLeaderEpoch, q.Nearby)
+	result := now.result()
+	if result.Err != nil || !r.agrees(&q, &result) {
 		return result
-	}
-	result.LogStart = r.log.StartOffset()
-	if q.Offset < result.LogStart || q.Offset > r.log.EndOffset() {
-		result.Err = kerr.OffsetOutOfRange
-		return result
-	}
-	if q.LastFetchedEpoch >= 0 {
-		epoch, end := r.log.EndOffsetForEpoch(q.LastFetchedEpoch)
-		if epoch < 0 || end < 0 {
-			result.Err = kerr.OffsetOutOfRange
-			return result
-		}
-		if epoch < q.LastFetchedEpoch || end < q.Offset {
-			result.DivergingEpoch, result.DivergingEnd = epoch, end
-			return result
-		}
 	}
 	limit := now.high
 	if q.Committed {
 		limit = now.stable
 	}
+	r.slice(&q, limit, &result)
+	return result
+}
+
+func (now *look) result() ReadResult {
+	return ReadResult{Err: now.err, HighWatermark: now.high, LastStableOffset: now.stable, LeaderEpoch: now.epoch,
+		Position: now.position, DivergingEpoch: -1}
+}
+
+// agrees says that the reader's log is a beginning of this one, as far as it
+// tells; else the result says what is wrong, in Kafka's order.
+func (r *Replica) agrees(q *ReadRequest, result *ReadResult) bool {
+	result.LogStart, result.End = r.log.StartOffset(), r.log.EndOffset()
+	if q.Offset < result.LogStart {
+		result.Err = kerr.OffsetOutOfRange
+		return false
+	}
+	if q.LastFetchedEpoch >= 0 {
+		epoch, end := r.log.EndOffsetForEpoch(q.LastFetchedEpoch)
+		if epoch < 0 || end < 0 {
+			result.Err = kerr.OffsetOutOfRange
+			return false
+		}
+		if epoch < q.LastFetchedEpoch || end < q.Offset {
+			result.DivergingEpoch, result.DivergingEnd = epoch, end
+			return false
+		}
+	}
+	if q.Offset > result.End {
+		result.Err = kerr.OffsetOutOfRange
+		return false
+	}
+	return true
+}
+
+func (r *Replica) slice(q *ReadRequest, limit int64, result *ReadResult) {
 	if q.Offset >= limit {
-		return result
+		return
 	}
 	slice, err := r.log.Slice(q.Offset, limit, int(q.MaxBytes), q.AtLeastOne)
 	if err != nil {
 		result.Err = r.readError(err)
-		return result
+		return
 	}
 	r.traffic.sent(slice.Size)
 	result.Slice = slice
+}
+
+// ReadFollower is Read for a replica of the partition that is registered under
+// brokerEpoch: it reads up to the end of the log. That the follower asks for an
+// offset says that it has on disk what is below; an offset of -1 that it lost its
+// log, which is answered with OFFSET_OUT_OF_RANGE and the LogStart to copy from.
+func (r *Replica) ReadFollower(q ReadRequest, replica int32, brokerEpoch int64) ReadResult {
+	r.mu.Lock()
+	known := slices.Contains(r.core.replicas, replica)
+	r.mu.Unlock()
+	now := r.look(q.CurrentLeaderEpoch, false)
+	result := now.result()
+	if result.Err == nil && !known {
+		result.Err = kerr.NotLeaderForPartition // metadata that names it is on its way
+	}
+	if result.Err != nil {
+		return result
+	}
+	if !r.agrees(&q, &result) && q.Offset >= 0 {
+		return result
+	}
+	at := r.manager.clock.Now()
+	r.step(func(p *Partition, fx *Effects) {
+		if p.LeaderEpoch() == now.epoch {
+			p.FollowerFetched(replica, brokerEpoch, q.Offset, at, fx)
+		}
+		result.HighWatermark, result.Position = p.HighWatermark(), p.Position()
+	})
+	if result.Err == nil {
+		r.slice(&q, result.End, &result)
+	}
 	return result
 }
 
@@ -114,9 +176,12 @@ type Listed struct {
 // ListOffset finds an offset by time, or by a special timestamp.
 func (r *Replica) ListOffset(timestamp int64, committed bool, currentLeaderEpoch int32) (Listed, *kerr.Error) {
 	none := Listed{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
-	now := r.look(currentLeaderEpoch)
+	now := r.look(currentLeaderEpoch, false)
 	if now.err != nil {
 		return none, now.err
+	}
+	if now.behind && (timestamp == latestTimestamp || timestamp == maxTimestamp || timestamp >= 0) {
+		return none, kerr.OffsetNotAvailable // KIP-207
 	}
 	limit := now.high
 	if committed {
@@ -151,7 +216,7 @@ func (r *Replica) ListOffset(timestamp int64, committed bool, currentLeaderEpoch
 // EpochEnd returns the largest epoch that is not larger than epoch and its end
 // offset; -1, -1 when the epoch is not known (KIP-101, KIP-279).
 func (r *Replica) EpochEnd(currentLeaderEpoch, epoch int32) (found int32, end int64, err *kerr.Error) {
-	if now := r.look(currentLeaderEpoch); now.err != nil {
+	if now := r.look(currentLeaderEpoch, false); now.err != nil {
 		return -1, -1, now.err
 	}
 	found, end = r.log.EndOffsetForEpoch(epoch)
@@ -161,7 +226,7 @@ func (r *Replica) EpochEnd(currentLeaderEpoch, epoch int32) (found int32, end in
 // DeleteBefore removes all records below offset, -1 meaning the high watermark,
 // and returns the new log start.
 func (r *Replica) DeleteBefore(offset int64) (logStart int64, err *kerr.Error) {
-	now := r.look(-1)
+	now := r.look(-1, false)
 	if now.err != nil {
 		return -1, now.err
 	}

@@ -27,7 +27,8 @@ type Replica struct {
 	failure  error
 	syncing  bool // the committer has been asked
 	deadline Deadline
-	expires  time.Time // what deadline is set to, zero when it is not
+	expires  time.Time           // what deadline is set to, zero when it is not
+	meta     *metadata.Partition // as last applied
 
 	traffic traffic
 }
@@ -114,6 +115,9 @@ func (r *Replica) carryOut(fx *Effects) {
 		} else {
 			w.Waiter.Readable(w.Bytes)
 		}
+	}
+	if fx.Proposal != nil {
+		r.manager.alterer.bring(r, fx.Proposal)
 	}
 	fx.Reset()
 	effectsPool.Put(fx)
@@ -248,6 +252,7 @@ func (r *Replica) become(meta *metadata.Partition) {
 	r.appendMu.Lock()
 	r.mu.Lock()
 	before := r.core.LeaderEpoch()
+	r.meta = meta
 	r.core.Become(meta, fx)
 	role, epoch := r.core.Role(), r.core.LeaderEpoch()
 	r.mu.Unlock()
@@ -275,6 +280,13 @@ func (r *Replica) end(err *kerr.Error) {
 // returned, in that leader epoch. It may call w before it returns.
 func (r *Replica) Wait(w Waiter, position int64, leaderEpoch int32) (token uint64) {
 	r.step(func(p *Partition, fx *Effects) { token = p.Wait(w, position, leaderEpoch, fx) })
+	return token
+}
+
+// WaitEnd registers w for the growth of the log beyond the End of ReadFollower, in
+// that leader epoch. It may call w before it returns.
+func (r *Replica) WaitEnd(w Waiter, end int64, leaderEpoch int32) (token uint64) {
+	r.step(func(p *Partition, fx *Effects) { token = p.WaitEnd(w, end, leaderEpoch, fx) })
 	return token
 }
 

@@ -1,0 +1,391 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Limits of a follower's fetch, Kafka's replica.fetch.wait.max.ms,
+// replica.fetch.max.bytes and replica.fetch.response.max.bytes.
+const (
+	followWait           = 500 * time.Millisecond
+	followPartitionBytes = 1 << 20
+	followResponseBytes  = 10 << 20
+	// followTimeout is how long an answer may take beyond the wait.
+	followTimeout = 10 * time.Second
+	// shortestPause and longestPause bound the time before a leader, or a partition of
+	// it, that could not be fetched is asked again.
+	shortestPause = 2 * time.Millisecond
+	longestPause  = time.Second
+)
+
+// fetchLane is the connection that fetchers use.
+const fetchLane = "fetch"
+
+// fetcher copies from one leader all partitions that it leads and this broker
+// follows, on one goroutine. See the package's documentation for the protocol.
+type fetcher struct {
+	manager *Manager
+	leader  int32
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    chan struct{}
+	wake    chan struct{} // holds a token when there is something to tell
+
+	mu        sync.Mutex
+	parts     map[key]*followed
+	changed   []*followed // to be mentioned in the next request
+	forgotten []key
+
+	// Of the goroutine.
+	sessionID    int32
+	sessionEpoch int32
+	number       int64 // of the last request
+	failures     int
+	grown        []*followed
+	unsynced     []*followed
+	syncs        sync.WaitGroup
+}
+
+// followed is one partition of a fetcher.
+type followed struct {
+	fetcher  *fetcher
+	replica  *Replica
+	epoch    int32
+	gone     bool
+	changed  bool // it is in fetcher.changed
+	session  bool // the leader's session has it
+	failures int
+	retry    Deadline
+
+	// Of the goroutine.
+	asked FetchPoint
+	in    int64 // the request that mentioned it last
+}
+
+// follow has the right fetcher, if any, fetch the replica. The caller holds applyMu.
+func (m *Manager) follow(r *Replica) {
+	leader, epoch, ok := r.following()
+	if !ok || m.cfg.Cluster == nil {
+		m.unfollow(r, -1)
+		return
+	}
+	m.unfollow(r, leader)
+	f := m.fetchers[leader]
+	if f == nil {
+		f = newFetcher(m, leader)
+		m.fetchers[leader] = f
+	}
+	f.add(r, epoch)
+}
+
+// unfollow takes the replica from all fetchers but one.
+func (m *Manager) unfollow(r *Replica, but int32) {
+	for leader, f := range m.fetchers {
+		if leader != but {
+			f.remove(key{r.topic, r.partition})
+		}
+	}
+}
+
+func newFetcher(m *Manager, leader int32) *fetcher {
+	f := &fetcher{manager: m, leader: leader, done: make(chan struct{}), wake: make(chan struct{}, 1), parts: map[key]*followed{}}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	go f.run()
+	return f
+}
+
+func (f *fetcher) close() {
+	f.cancel()
+	<-f.done
+}
+
+// add has a partition fetched under a leader epoch.
+func (f *fetcher) add(r *Replica, epoch int32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k := key{r.topic, r.partition}
+	p := f.parts[k]
+	if p != nil && p.replica == r && p.epoch == epoch {
+		f.mark(p) // a damaged one may wait for just this change
+		return
+	}
+	if p != nil {
+		p.gone = true
+	}
+	f.parts[k] = &followed{fetcher: f, replica: r, epoch: epoch, session: p != nil && p.session}
+	f.mark(f.parts[k])
+}
+
+func (f *fetcher) remove(k key) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.parts[k]
+	if p == nil {
+		return
+	}
+	delete(f.parts, k)
+	p.gone = true
+	if p.session {
+		f.forgotten = append(f.forgotten, k)
+		f.rouse()
+	}
+}
+
+// mark has a partition mentioned in the next request. The caller holds mu.
+func (f *fetcher) mark(p *followed) {
+	if p.changed || p.gone {
+		return
+	}
+	p.changed = true
+	f.changed = append(f.changed, p)
+	f.rouse()
+}
+
+func (f *fetcher) rouse() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// markLater has it mentioned after a pause that grows with its failures.
+func (f *fetcher) markLater(p *followed) {
+	p.failures++
+	at := f.manager.clock.Now().Add(pauseAfter(p.failures))
+	f.manager.deadlines.Set(&p.retry, at, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.mark(p)
+	})
+}
+
+func pauseAfter(failures int) time.Duration {
+	return min(shortestPause<<min(failures-1, 20), longestPause)
+}
+
+// answer is the end of one request.
+type answer struct {
+	number   int64
+	response *kmsg.FetchResponse
+	err      error
+}
+
+// run sends a request when there is something to tell, or else when none is under
+// way. The leader answers a request that waits as soon as the next one arrives, so
+// that news of a follower never wait for the leader's.
+func (f *fetcher) run() {
+	defer close(f.done)
+	answers := make(chan answer, 2)
+	outstanding := 0
+	for f.ctx.Err() == nil {
+		request := f.next(outstanding)
+		f.syncFirst()
+		if request != nil {
+			outstanding++
+			go f.send(request, f.number, answers)
+			continue
+		}
+		select {
+		case <-f.ctx.Done():
+		case <-f.wake:
+		case a := <-answers:
+			outstanding--
+			if err := f.take(&a); err != nil {
+				for ; outstanding > 0; outstanding-- {
+					<-answers // void with the session
+				}
+				f.restart(err)
+			}
+		}
+	}
+	for ; outstanding > 0; outstanding-- {
+		<-answers
+	}
+}
+
+func (f *fetcher) send(request *kmsg.FetchRequest, number int64, answers chan<- answer) {
+	ctx, cancel := context.WithTimeout(f.ctx, followWait+followTimeout)
+	defer cancel()
+	response, err := f.manager.cfg.Cluster.Request(ctx, f.leader, fetchLane, request)
+	fetched, ok := response.(*kmsg.FetchResponse)
+	if err == nil && !ok {
+		err = errors.New("replica: the answer to a fetch is none")
+	}
+	answers <- answer{number, fetched, err}
+}
+
+// next returns the request to send now, nil for none.
+func (f *fetcher) next(outstanding int) *kmsg.FetchRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if outstanding > 1 || len(f.changed)+len(f.forgotten) == 0 && (outstanding > 0 || f.sessionID == 0 || len(f.parts) == 0) {
+		return nil
+	}
+	if outstanding > 0 && f.sessionID == 0 {
+		return nil // the session is being made
+	}
+	request := kmsg.NewPtrFetchRequest()
+	request.ReplicaState.ID, request.ReplicaState.Epoch = f.manager.cfg.NodeID, f.manager.cfg.Cluster.BrokerEpoch()
+	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(followWait/time.Millisecond), 1, followResponseBytes
+	request.SessionID, request.SessionEpoch = f.sessionID, f.sessionEpoch
+	f.number++
+	slices.SortFunc(f.changed, func(a, b *followed) int { return slices.Compare(a.replica.topic[:], b.replica.topic[:]) })
+	for _, p := range f.changed {
+		p.changed = false
+		if p.gone {
+			continue
+		}
+		if !p.replica.durable() {
+			// It led, or followed another, a moment ago: what it has is not on disk yet.
+			f.unsynced = append(f.unsynced, p)
+			continue
+		}
+		p.session = true
+		p.asked, p.in = p.replica.FetchPoint(p.epoch), f.number
+		q := kmsg.NewFetchRequestTopicPartition()
+		q.Partition, q.CurrentLeaderEpoch, q.FetchOffset = p.replica.partition, p.epoch, p.asked.Offset
+		q.LastFetchedEpoch, q.LogStartOffset, q.PartitionMaxBytes = p.asked.LastEpoch, p.asked.LogStart, followPartitionBytes
+		if n := len(request.Topics); n == 0 || request.Topics[n-1].TopicID != p.replica.topic {
+			t := kmsg.NewFetchRequestTopic()
+			t.TopicID = p.replica.topic
+			request.Topics = append(request.Topics, t)
+		}
+		t := &request.Topics[len(request.Topics)-1]
+		t.Partitions = append(t.Partitions, q)
+	}
+	clear(f.changed)
+	f.changed = f.changed[:0]
+	if f.sessionID != 0 {
+		f.forget(request)
+		f.sessionEpoch = nextSessionEpoch(f.sessionEpoch)
+	}
+	f.forgotten = f.forgotten[:0]
+	if f.sessionID == 0 && len(request.Topics) == 0 {
+		return nil
+	}
+	return request
+}
+
+// syncFirst has partitions synced that could not be mentioned without that.
+func (f *fetcher) syncFirst() {
+	for _, p := range f.unsynced {
+		p.replica.syncFollowed(func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.mark(p)
+		})
+	}
+	clear(f.unsynced)
+	f.unsynced = f.unsynced[:0]
+}
+
+func (f *fetcher) forget(request *kmsg.FetchRequest) {
+	for _, k := range f.forgotten {
+		if f.parts[k] != nil {
+			continue // it came back
+		}
+		t := kmsg.NewFetchRequestForgottenTopic()
+		t.TopicID, t.Partitions = k.topic, []int32{k.partition}
+		request.ForgottenTopics = append(request.ForgottenTopics, t)
+	}
+}
+
+func nextSessionEpoch(epoch int32) int32 {
+	if epoch == 1<<31-1 {
+		return 1
+	}
+	return epoch + 1
+}
+
+// restart begins a new session after a failure.
+func (f *fetcher) restart(err error) {
+	if f.ctx.Err() != nil {
+		return
+	}
+	f.failures++
+	pause := pauseAfter(f.failures)
+	if f.failures == 1 || pause == longestPause {
+		f.manager.logger.Debug().Err(err).Int32("leader", f.leader).Msg("fetching from a leader failed; trying again")
+	}
+	f.mu.Lock()
+	f.sessionID, f.sessionEpoch = 0, 0
+	f.forgotten = f.forgotten[:0]
+	for _, p := range f.parts {
+		p.session = false
+		f.mark(p)
+	}
+	f.mu.Unlock()
+	select {
+	case <-time.After(pause):
+	case <-f.ctx.Done():
+	}
+}
+
+// take takes over an answer; an error ends the session.
+func (f *fetcher) take(a *answer) error {
+	if a.err != nil {
+		return a.err
+	}
+	if err := kerr.ErrorForCode(a.response.ErrorCode); err != nil {
+		return err
+	}
+	f.failures = 0
+	if f.sessionID == 0 {
+		if a.response.SessionID == 0 {
+			return errors.New("replica: the leader made no fetch session")
+		}
+		f.sessionID, f.sessionEpoch = a.response.SessionID, 1
+	}
+	f.grown = f.grown[:0]
+	for i := range a.response.Topics {
+		t := &a.response.Topics[i]
+		for j := range t.Partitions {
+			f.takePartition(a.number, key{t.TopicID, t.Partitions[j].Partition}, &t.Partitions[j])
+		}
+	}
+	// One group commit makes all of it durable; only then is the leader told.
+	f.syncs.Add(len(f.grown))
+	for _, p := range f.grown {
+		p.replica.syncFollowed(f.syncs.Done)
+	}
+	f.syncs.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.grown {
+		f.mark(p)
+	}
+	clear(f.grown)
+	return nil
+}
+
+func (f *fetcher) takePartition(number int64, k key, t *kmsg.FetchResponseTopicPartition) {
+	f.mu.Lock()
+	p := f.parts[k]
+	stale := p == nil || p.changed || p.in > number
+	f.mu.Unlock()
+	if stale {
+		return
+	}
+	e, _ := kerr.ErrorForCode(t.ErrorCode).(*kerr.Error)
+	followed := Followed{Err: e, Records: t.RecordBatches, HighWatermark: t.HighWatermark, LogStart: t.LogStartOffset,
+		DivergingEpoch: t.DivergingEpoch.Epoch, DivergingEnd: t.DivergingEpoch.EndOffset}
+	switch p.replica.Follow(p.asked, &followed) {
+	case FollowGrew:
+		p.failures = 0
+		f.grown = append(f.grown, p)
+	case FollowMoved:
+		p.failures = 0
+		f.mu.Lock()
+		f.mark(p)
+		f.mu.Unlock()
+	case FollowBackOff, FollowStale:
+		f.markLater(p)
+	}
+}
