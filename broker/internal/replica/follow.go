@@ -240,7 +240,7 @@ func (r *Replica) syncFollowed(done func()) {
 		if err != nil {
 			r.damaged(err)
 		} else {
-			r.step(func(p *Partition, fx *Effects) { p.Synced(synced, fx) })
+			r.step(func(p *Partition, fx *Effects) { r.noteSynced(p, synced, fx) })
 		}
 		done()
 	})

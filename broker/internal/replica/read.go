@@ -78,6 +78,7 @@ func (r *Replica) Read(q ReadRequest) ReadResult {
 		limit = now.stable
 	}
 	r.slice(&q, limit, &result)
+	r.traffic.sent(result.Slice.Size)
 	return result
 }
 
@@ -121,7 +122,6 @@ func (r *Replica) slice(q *ReadRequest, limit int64, result *ReadResult) {
 		result.Err = r.readError(err)
 		return
 	}
-	r.traffic.sent(slice.Size)
 	result.Slice = slice
 }
 

@@ -199,9 +199,15 @@ func (r *Replica) synced(synced int64, err error) {
 	}
 	r.step(func(p *Partition, fx *Effects) {
 		r.syncing = false
-		p.Synced(synced, fx)
+		r.noteSynced(p, synced, fx)
 	})
 	r.requestSync()
+}
+
+// noteSynced tells the core what a sync answered, which is void as far as the log
+// was cut meanwhile. The caller holds mu.
+func (r *Replica) noteSynced(p *Partition, synced int64, fx *Effects) {
+	p.Synced(min(synced, r.log.SyncedOffset()), fx)
 }
 
 // expireAt sets the replica's deadline if at is earlier. The caller holds mu.
