@@ -31,10 +31,24 @@ func (c *Controller) NextDeadline() time.Time {
 			next = s.deadline
 		}
 	}
+	if c.active && c.cfg.Imbalance.Check > 0 {
+		if check := c.balanced.Add(c.cfg.Imbalance.Check); next.IsZero() || check.Before(next) {
+			next = check
+		}
+	}
 	if awake := c.last.Add(c.cfg.Session / 4); !next.IsZero() && awake.Before(next) {
 		next = awake
 	}
 	return next
+}
+
+// rebalance moves leaders back to where they belong, when it is time to look.
+func (c *Controller) rebalance(now time.Time) {
+	if !c.active || c.cfg.Imbalance.Check <= 0 || now.Sub(c.balanced) < c.cfg.Imbalance.Check {
+		return
+	}
+	c.balanced = now
+	c.propose(c.balance())
 }
 
 // expire fences the brokers whose session has ended.

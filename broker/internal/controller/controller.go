@@ -11,13 +11,20 @@ import (
 	"github.com/leatlog/leat/broker/internal/metadata"
 )
 
-// Config configures a Controller. All fields are required.
+// Config configures a Controller. All fields but Imbalance are required.
 type Config struct {
 	NodeID        int32
 	Partitions    int32             // of a topic created with -1 partitions (num.partitions)
 	Replication   int16             // of a topic created with -1 replicas (default.replication.factor)
 	Session       time.Duration     // the silence after which a broker is fenced
 	TopicDefaults map[string]string // defaults of topic configurations, by their names
+	Imbalance     Imbalance
+}
+
+// Imbalance says when leaders are moved back to the first replicas.
+type Imbalance struct {
+	Check   time.Duration // the time between two looks (leader.imbalance.check.interval.seconds); zero: never
+	Percent int32         // of a broker's partitions that others may lead (leader.imbalance.per.broker.percentage)
 }
 
 // producerIDBlock is the number of producer ids a broker gets at a time, as in Kafka.
@@ -40,6 +47,7 @@ type Controller struct {
 	settled   uint64          // the last proposal that is committed or given up
 	waiting   []waiting       // by proposal
 	sessions  map[int32]*session
+	balanced  time.Time // when leaders were last looked at
 	last      time.Time // of the last step
 	// defaults of topic configurations in defaultsOf, see topicDefaults
 	defaults   map[string]string
@@ -88,6 +96,7 @@ func (c *Controller) Step(now time.Time, event Event) Effects {
 		c.fail(now, e)
 	case Tick:
 		c.expire(now)
+		c.rebalance(now)
 	default:
 		c.request(now, event)
 	}
@@ -119,6 +128,15 @@ func (c *Controller) request(now time.Time, event Event) {
 		id, decide = e.ID, func() { c.unregisterBroker(e) }
 	case AlterPartition:
 		id, decide = e.ID, func() { c.alterPartition(e) }
+	case Refused:
+		c.refuse(e.ID, e.Err)
+		return
+	case ElectLeaders:
+		id, decide = e.ID, func() { c.electLeaders(e) }
+	case AlterPartitionReassignments:
+		id, decide = e.ID, func() { c.alterReassignments(e) }
+	case UpdateFeatures:
+		id, decide = e.ID, func() { c.updateFeatures(e) }
 	default:
 		panic(fmt.Sprintf("controller: event of type %T", event))
 	}
@@ -132,7 +150,7 @@ func (c *Controller) request(now time.Time, event Event) {
 func (c *Controller) becameLeader(now time.Time, e BecameLeader) {
 	c.resigned()
 	c.active, c.epoch, c.image = true, e.Epoch, e.Image
-	c.clusterID = e.ClusterID
+	c.clusterID, c.balanced = e.ClusterID, now
 	c.begin(now)
 }
 

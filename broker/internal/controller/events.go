@@ -122,6 +122,29 @@ type (
 		BrokerEpoch int64
 		Topics      []kmsg.AlterPartitionRequestTopic // by TopicID, with NewEpochISR (version 3)
 	}
+	// ElectLeaders is answered with []kmsg.ElectLeadersResponseTopic: in the request's
+	// order; of nil Topics, which stand for all, those partitions that changed or could
+	// not.
+	ElectLeaders struct {
+		ID     uint64
+		Type   int8 // 0: the first replica; 1: any active one, when there is no leader
+		Topics []kmsg.ElectLeadersRequestTopic
+	}
+	// AlterPartitionReassignments begins, replaces or with nil Replicas cancels
+	// reassignments. It is answered with []kmsg.AlterPartitionAssignmentsResponseTopic
+	// in the request's order.
+	AlterPartitionReassignments struct {
+		ID                           uint64
+		Topics                       []kmsg.AlterPartitionAssignmentsRequestTopic
+		AllowReplicationFactorChange bool
+	}
+	// UpdateFeatures finalises other levels, all or none. It is answered with a
+	// FeaturesUpdated.
+	UpdateFeatures struct {
+		ID           uint64
+		Updates      []FeatureUpdate
+		ValidateOnly bool
+	}
 	// AllocateProducerIDs is answered with a ProducerIDs block.
 	AllocateProducerIDs struct {
 		ID          uint64
@@ -130,6 +153,13 @@ type (
 	}
 )
 
+// Refused is a request that could not be made an event of: it is refused with Err.
+type Refused struct {
+	ID  uint64
+	Err *kerr.Error
+}
+
+func (Refused) event()                 {}
 func (BecameLeader) event()            {}
 func (Resigned) event()                {}
 func (Committed) event()               {}
@@ -145,6 +175,10 @@ func (BrokerHeartbeat) event()         {}
 func (AllocateProducerIDs) event()     {}
 func (UnregisterBroker) event()        {}
 func (AlterPartition) event()          {}
+func (ElectLeaders) event()            {}
+func (UpdateFeatures) event()          {}
+
+func (AlterPartitionReassignments) event() {}
 
 // Registration answers RegisterBroker.
 type Registration struct{ BrokerEpoch int64 }
@@ -158,6 +192,19 @@ type HeartbeatAnswer struct {
 
 // Unregistered answers UnregisterBroker.
 type Unregistered struct{}
+
+// FeatureUpdate asks for another level of a feature; 0 removes it.
+type FeatureUpdate struct {
+	Name  string
+	Level int16
+	Type  int8 // 1: upgrade, 2: downgrade that loses nothing, 3: downgrade that may
+}
+
+// FeaturesUpdated answers UpdateFeatures: Err is nil when all were updated.
+type FeaturesUpdated struct {
+	Err     *kerr.Error
+	Message string
+}
 
 // ProducerIDs is a block of producer ids: Count from First on.
 type ProducerIDs struct {

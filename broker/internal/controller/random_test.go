@@ -29,7 +29,7 @@ func TestRandomEvents(t *testing.T) {
 		})
 	}
 	t.Logf("%+v", total)
-	if total.leaders == 0 || total.fromELR == 0 || total.lastKnown == 0 || total.acked == 0 || total.leaderless == 0 {
+	if total.leaders == 0 || total.fromELR == 0 || total.lastKnown == 0 || total.acked == 0 || total.reassigned == 0 || total.leaderless == 0 {
 		t.Errorf("the events did not lead to everything that is to be checked: %+v", total)
 	}
 }
@@ -156,11 +156,33 @@ func (c *cluster) event() {
 		c.queue = nil
 		c.step(Failed{Image: c.committed})
 	case 19:
-		c.admin(id)
+		for range 1 + c.r.IntN(4) {
+			c.admin()
+		}
 	}
 }
 
-func (c *cluster) admin(int32) {}
+// admin reassigns a partition, cancels that, or moves leaders.
+func (c *cluster) admin() {
+	topics := c.committed.Topics()
+	if len(topics) == 0 {
+		return
+	}
+	t := topics[c.r.IntN(len(topics))]
+	asked := kmsg.AlterPartitionAssignmentsRequestTopicPartition{Partition: int32(c.r.IntN(len(t.Partitions)))}
+	switch c.r.IntN(6) {
+	case 0:
+		c.step(ElectLeaders{ID: 1})
+		return
+	case 1: // cancel
+	default:
+		for _, n := range c.r.Perm(len(c.nodes))[:1+c.r.IntN(len(c.nodes))] {
+			asked.Replicas = append(asked.Replicas, int32(n))
+		}
+	}
+	c.step(AlterPartitionReassignments{ID: 1, AllowReplicationFactorChange: true, Topics: []kmsg.AlterPartitionAssignmentsRequestTopic{
+		{Topic: t.Name, Partitions: []kmsg.AlterPartitionAssignmentsRequestTopicPartition{asked}}}})
+}
 
 func (c *cluster) registered(id int32) int64 {
 	if b, ok := c.committed.Broker(id); ok {
@@ -330,6 +352,14 @@ func (c *cluster) check(before, after *metadata.Image) {
 				continue
 			}
 			old := &was.Partitions[n]
+			if len(old.Adding) > 0 && len(p.Adding) == 0 && containsAll(p.ISR, old.Adding) {
+				c.seen.reassigned++
+			}
+			for id := range c.complete[place{t.ID, p.ID}] {
+				if !slices.Contains(p.Replicas, id) {
+					delete(c.complete[place{t.ID, p.ID}], id) // it deletes what it has
+				}
+			}
 			c.followLeader(place{t.ID, p.ID}, old, p, fail)
 			switch {
 			case p.LeaderEpoch < old.LeaderEpoch || p.PartitionEpoch < old.PartitionEpoch:

@@ -118,6 +118,23 @@ func describe(a Answer) string {
 		for _, t := range r {
 			items = append(items, item(t.ResourceName, t.ErrorCode, t.ErrorMessage))
 		}
+	case []kmsg.ElectLeadersResponseTopic:
+		for _, t := range r {
+			for _, p := range t.Partitions {
+				items = append(items, item(fmt.Sprintf("%s-%d", t.Topic, p.Partition), p.ErrorCode, p.ErrorMessage))
+			}
+		}
+	case []kmsg.AlterPartitionAssignmentsResponseTopic:
+		for _, t := range r {
+			for _, p := range t.Partitions {
+				items = append(items, item(fmt.Sprintf("%s-%d", t.Topic, p.Partition), p.ErrorCode, p.ErrorMessage))
+			}
+		}
+	case FeaturesUpdated:
+		if r.Err == nil {
+			return "ok"
+		}
+		return r.Err.Message + " (" + r.Message + ")"
 	case []kmsg.AlterPartitionResponseTopic:
 		for _, t := range r {
 			for _, p := range t.Partitions {
@@ -224,6 +241,46 @@ func (w *world) alterPartition(d *datadriven.TestData, id uint64, broker int32) 
 	w.step(e)
 }
 
+// elect: each line is a topic and its partitions, "t 0,1"; no line means all.
+func (w *world) elect(d *datadriven.TestData, id uint64) {
+	e := ElectLeaders{ID: id}
+	if d.HasArg("unclean") {
+		e.Type = 1
+	}
+	for line := range strings.Lines(d.Input) {
+		words := strings.Fields(line)
+		e.Topics = append(e.Topics, kmsg.ElectLeadersRequestTopic{Topic: words[0], Partitions: ids(words[1])})
+	}
+	w.step(e)
+}
+
+// reassign: each line is "topic partition replicas", or "topic partition cancel".
+func (w *world) reassign(d *datadriven.TestData, id uint64) {
+	e := AlterPartitionReassignments{ID: id, AllowReplicationFactorChange: !d.HasArg("same-factor")}
+	for line := range strings.Lines(d.Input) {
+		words := strings.Fields(line)
+		p := kmsg.AlterPartitionAssignmentsRequestTopicPartition{Partition: ids(words[1])[0]}
+		if words[2] != "cancel" {
+			p.Replicas = ids(words[2])
+		}
+		e.Topics = append(e.Topics, kmsg.AlterPartitionAssignmentsRequestTopic{Topic: words[0],
+			Partitions: []kmsg.AlterPartitionAssignmentsRequestTopicPartition{p}})
+	}
+	w.step(e)
+}
+
+func ids(list string) []int32 {
+	var all []int32
+	for id := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(id)
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, int32(n))
+	}
+	return all
+}
+
 // TestScripts runs the scripts of testdata. A request's input has a line for each
 // item: the topic, then key=value words.
 func TestScripts(t *testing.T) {
@@ -266,6 +323,19 @@ func (w *world) command(d *datadriven.TestData) {
 			Offset: int64(number(d, "offset", int(w.offset))), WantFence: d.HasArg("fence"), WantShutDown: d.HasArg("shutdown")})
 	case "unregister":
 		w.step(UnregisterBroker{ID: id, Broker: broker})
+	case "elect":
+		w.elect(d, id)
+	case "reassign":
+		w.reassign(d, id)
+	case "features":
+		e := UpdateFeatures{ID: id, ValidateOnly: d.HasArg("validate")}
+		for line := range strings.Lines(d.Input) {
+			words := strings.Fields(line)
+			level, _ := strconv.Atoi(words[1])
+			kind, _ := strconv.Atoi(words[2])
+			e.Updates = append(e.Updates, FeatureUpdate{Name: words[0], Level: int16(level), Type: int8(kind)})
+		}
+		w.step(e)
 	case "isr":
 		w.alterPartition(d, id, broker)
 	case "producer-ids":

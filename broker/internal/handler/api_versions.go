@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatlog/leat/broker/internal/metadata"
 	"github.com/leatlog/leat/broker/internal/wire"
 )
 
@@ -42,16 +43,22 @@ func versionRange(row *wire.API) kmsg.ApiVersionsResponseApiKey {
 	return k
 }
 
-// addFeatures adds the finalised features. What is finalised is what this version
-// supports.
+// addFeatures adds the features this program supports and those the cluster has
+// finalised.
 func (h *Handler) addFeatures(response *kmsg.ApiVersionsResponse) {
 	image := h.Image()
 	response.FinalizedFeaturesEpoch = image.Offset()
+	for _, f := range metadata.SupportedFeatures() {
+		supported := kmsg.NewApiVersionsResponseSupportedFeature()
+		supported.Name, supported.MinVersion, supported.MaxVersion = f.Name, f.Min, f.Max
+		if response.Version < 4 && f.Min == 0 {
+			// Older clients cannot read a lowest level of 0 (KIP-1022).
+			supported.MinVersion = 1
+		}
+		response.SupportedFeatures = append(response.SupportedFeatures, supported)
+	}
 	for _, name := range image.FeatureNames() {
 		level := image.Features()[name]
-		supported := kmsg.NewApiVersionsResponseSupportedFeature()
-		supported.Name, supported.MaxVersion = name, level
-		response.SupportedFeatures = append(response.SupportedFeatures, supported)
 		finalized := kmsg.NewApiVersionsResponseFinalizedFeature()
 		finalized.Name, finalized.MinVersionLevel, finalized.MaxVersionLevel = name, level, level
 		response.FinalizedFeatures = append(response.FinalizedFeatures, finalized)

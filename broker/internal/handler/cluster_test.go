@@ -130,6 +130,19 @@ func (c *cluster) AlterConfigs(resources []kmsg.AlterConfigsRequestResource, val
 	})
 }
 
+func (c *cluster) Decide(request kmsg.Request, done func(kmsg.Response)) {
+	if c.stuck {
+		return
+	}
+	done(controller.ResponseFor(request, c.ask(func(id uint64) controller.Event {
+		event, ok, err := controller.EventFor(request, id, func() (metadata.UUID, error) { return metadata.UUID{}, nil })
+		if !ok || err != nil {
+			c.t.Fatalf("no event for request %d: %v", request.Key(), err)
+		}
+		return event
+	})))
+}
+
 func (c *cluster) AllocateProducerIDs(func(int64, int32, *kerr.Error)) {}
 
 // Partition implements Partitions: there are none.

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/wire"
 )
 
 // Controller decides on changes of the cluster's metadata. Each method returns
@@ -27,6 +28,20 @@ type Controller interface {
 	// AllocateProducerIDs gives this broker the producer ids from first to
 	// first+count-1.
 	AllocateProducerIDs(done func(first int64, count int32, err *kerr.Error))
+	// Decide answers a request of the APIs that the controller decides on alone, such
+	// as ElectLeaders; done gets the response, which may be a refusal.
+	Decide(request kmsg.Request, done func(response kmsg.Response))
+}
+
+// decide has the controller answer a request; expired makes the answer when it takes
+// longer than the client waits.
+func (h *Handler) decide(request kmsg.Request, timeoutMillis int32, expired func() kmsg.Response, respond wire.Responder) {
+	finish := h.deadline(timeoutMillis, func() { respond(wire.Response{Body: expired()}) })
+	h.Controller.Decide(request, func(response kmsg.Response) {
+		if finish() {
+			respond(wire.Response{Body: response})
+		}
+	})
 }
 
 // deadline has expired called at a time in milliseconds from now, unless finish

@@ -15,7 +15,7 @@ var deviations = map[string]string{
 }
 
 func exchanges() []exchange {
-	return slices.Concat(topicExchanges(), deletionExchanges(), configExchanges(), clusterExchanges())
+	return slices.Concat(topicExchanges(), deletionExchanges(), configExchanges(), clusterExchanges(), replicaExchanges())
 }
 
 func newTopic(name string, partitions int32, replication int16, configs ...string) kmsg.CreateTopicsRequestTopic {

@@ -10,6 +10,7 @@ package handler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,10 @@ type Dependencies struct {
 	Controller Controller
 	Partitions Partitions
 	Groups     Groups
+	// Nodes says that the handler serves the listener of the cluster's nodes: also what
+	// only nodes may ask. Its Controller is then that of this node alone, since the
+	// other nodes look for the active one themselves.
+	Nodes bool
 	// LogDirs describes the directories that hold the logs.
 	LogDirs func() []LogDir
 	Now     func() time.Time
@@ -76,8 +81,12 @@ func New(d Dependencies) *Handler {
 	h := &Handler{Dependencies: d, workers: workers{limit: 4, logger: d.Logger},
 		sessions: newFetchSessions(d.Config.FetchSessions, maxFetchSessionPartitions)}
 	h.followers.h = h
-	rows := make([]wire.API, len(apis))
-	for i, a := range apis {
+	served := apis
+	if d.Nodes {
+		served = append(slices.Clone(apis), nodeAPIs...)
+	}
+	rows := make([]wire.API, len(served))
+	for i, a := range served {
 		rows[i] = wire.API{Key: a.key, Min: a.min, Max: a.max}
 		if a.key == wire.ProduceKey {
 			rows[i].Advertised = new(int16) // KIP-896; see apis

@@ -45,8 +45,20 @@ var apis = []api{
 	{35, 1, 4, describeLogDirs},
 	{37, 0, 3, createPartitions},
 	{42, 0, 2, deleteGroups},
+	{43, 0, 2, electLeaders},
 	{44, 0, 1, incrementalAlterConfigs},
+	{45, 0, 1, alterPartitionReassignments},
+	{46, 0, 0, listPartitionReassignments},
 	{47, 0, 0, offsetDelete},
+	{57, 0, 2, updateFeatures},
 	{60, 0, 2, describeCluster},
+	{64, 0, 0, unregisterBroker},
+	{74, 0, 1, listConfigResources},
 	{75, 0, 0, describeTopicPartitions},
+}
+
+// nodeAPIs are served besides on the listener that only nodes of the cluster connect
+// to, and never to clients.
+var nodeAPIs = []api{
+	{56, 2, 3, alterPartition},
 }
