@@ -11,16 +11,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
 
-	"github.com/leatlog/leat/broker"
+	"github.com/leatlog/leat/examples/internal/local"
 	"github.com/leatlog/leat/stream"
 	"github.com/leatlog/leat/stream/client"
 )
@@ -29,11 +27,9 @@ const appID = "hostmetrics"
 
 // options are the command line.
 type options struct {
-	bootstrap string
-	listen    string
-	http      string
-	dataDir   string
-	interval  time.Duration
+	local.Options
+	http     string
+	interval time.Duration
 	// acknowledged is the file of acknowledged samples; none when empty.
 	acknowledged string
 	// read takes the samples; a test has its own.
@@ -41,13 +37,11 @@ type options struct {
 }
 
 func parseOptions(arguments []string, help io.Writer) (options, error) {
-	o := options{read: newSampler().Read}
+	o := options{Options: local.Options{Name: appID}, read: newSampler().Read}
 	f := flag.NewFlagSet("hostmetrics", flag.ContinueOnError)
 	f.SetOutput(help)
-	f.StringVar(&o.bootstrap, "bootstrap", "", "`HOST:PORT,...` of a Leat or Apache Kafka cluster to use; without it a broker is started in this process")
-	f.StringVar(&o.listen, "listen", "127.0.0.1:9092", "`HOST:PORT` that the broker in this process listens on; a free port when it is taken")
+	o.Flags(f)
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "`HOST:PORT` of the page; a free port when it is taken")
-	f.StringVar(&o.dataDir, "data-dir", defaultDataDir(), "`DIR` of everything that is kept")
 	f.DurationVar(&o.interval, "interval", time.Second, "time between samples")
 	f.StringVar(&o.acknowledged, "acknowledged", "", "`FILE` to append each sample to once the cluster has acknowledged it, as a line of JSON with its partition and offset")
 	if err := f.Parse(arguments); err != nil {
@@ -58,19 +52,10 @@ func parseOptions(arguments []string, help io.Writer) (options, error) {
 		return o, fmt.Errorf("hostmetrics: %q is not understood: there are flags only, see --help", f.Arg(0))
 	case o.interval < 10*time.Millisecond:
 		return o, fmt.Errorf("hostmetrics: --interval is %v: it must be at least 10ms", o.interval)
-	case o.dataDir == "":
+	case o.DataDir == "":
 		return o, errors.New("hostmetrics: --data-dir is empty: give a directory")
 	}
 	return o, nil
-}
-
-// defaultDataDir is a directory of the user's, the same at every start.
-func defaultDataDir() string {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "leat-data"
-	}
-	return filepath.Join(cache, "leat", "hostmetrics")
 }
 
 func main() {
@@ -90,69 +75,17 @@ func main() {
 }
 
 // run runs the example until ctx ends.
-func run(ctx context.Context, o options, out *os.File) (err error) {
-	if err := os.MkdirAll(o.dataDir, 0o755); err != nil {
-		return fmt.Errorf("hostmetrics: make --data-dir: %w", err)
-	}
-	logFile, err := os.OpenFile(filepath.Join(o.dataDir, "hostmetrics.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+func run(ctx context.Context, o options, out *os.File) error {
+	cluster, err := local.Start(ctx, o.Options, out)
 	if err != nil {
-		return fmt.Errorf("hostmetrics: open the log: %w", err)
+		return fmt.Errorf("hostmetrics: %w", err)
 	}
-	defer logFile.Close()
-	log := zerolog.New(zerolog.SyncWriter(logFile)).With().Timestamp().Logger().Level(zerolog.InfoLevel)
-
-	stateDir := filepath.Join(o.dataDir, "state")
-	bootstrap := strings.Split(o.bootstrap, ",")
-	if o.bootstrap == "" {
-		b, err := startBroker(ctx, o, log, out)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, b.Close()) }()
-		bootstrap = []string{b.Addr()}
-	} else {
-		// The state belongs to the cluster that holds its changelogs.
-		stateDir = filepath.Join(o.dataDir, "cluster-"+fileName(o.bootstrap), "state")
-	}
-	return runOn(ctx, o, bootstrap, stateDir, log, out)
-}
-
-// fileName turns an address into the name of a file.
-func fileName(address string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
-			return r
-		}
-		return '_'
-	}, address)
-}
-
-// startBroker starts a broker in this process, on another port when its own is
-// taken.
-func startBroker(ctx context.Context, o options, log zerolog.Logger, out *os.File) (*broker.Broker, error) {
-	config := broker.DefaultConfig()
-	config.DataDir = filepath.Join(o.dataDir, "broker")
-	config.Environment.Logger = &log
-	// The example is alone in its group: its tasks need not wait for others.
-	config.Groups.InitialRebalanceDelay = -1
-	moved := false
-	l, err := listen(o.listen, &moved)
-	if err != nil {
-		return nil, fmt.Errorf("hostmetrics: --listen %s: %w", o.listen, err)
-	}
-	if moved {
-		fmt.Fprintf(out, "%s is taken: the broker listens on %s\n", o.listen, l.Addr())
-	}
-	config.Listener = l
-	b, err := broker.Start(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("hostmetrics: start the broker in %s: %w", config.DataDir, err)
-	}
-	return b, nil
+	return errors.Join(runOn(ctx, o, cluster, out), cluster.Close())
 }
 
 // runOn runs the example on a cluster until ctx ends or a part of it fails.
-func runOn(ctx context.Context, o options, bootstrap []string, stateDir string, log zerolog.Logger, out *os.File) error {
+func runOn(ctx context.Context, o options, cluster *local.Cluster, out *os.File) error {
+	bootstrap, log := cluster.Bootstrap, cluster.Log
 	c, err := client.New(client.Config{Bootstrap: bootstrap, ClientID: appID, Logger: log})
 	if err != nil {
 		return fmt.Errorf("hostmetrics: %w", err)
@@ -172,22 +105,16 @@ func runOn(ctx context.Context, o options, bootstrap []string, stateDir string, 
 	if err != nil {
 		return err
 	}
-	instance := ""
-	if o.bootstrap == "" {
-		// Alone on its own broker, a start after a crash is the same member again: it
-		// goes on at once instead of waiting for the dead one's session to end.
-		instance = appID
-	}
 	registry := prometheus.NewRegistry()
 	app, err := stream.New(plan, stream.Config{
-		AppID: appID, Bootstrap: bootstrap, InstanceID: instance, StateDir: stateDir, Logger: log, Metrics: registry,
+		AppID: appID, Bootstrap: bootstrap, InstanceID: cluster.InstanceID, StateDir: cluster.StateDir, Logger: log, Metrics: registry,
 		// Open windows are shown once a second; nobody waits for them more often.
 		CommitInterval: time.Second, Workers: partitions,
 	})
 	if err != nil {
 		return err
 	}
-	b := newBoard(strings.Join(bootstrap, ","), o.dataDir, registry)
+	b := newBoard(strings.Join(bootstrap, ","), o.DataDir, registry)
 	web, moved, err := openPage(o.http, b)
 	if err != nil {
 		return fmt.Errorf("hostmetrics: %w", err)
@@ -232,5 +159,5 @@ func announce(out *os.File, o options, web *page, moved bool, bootstrap []string
 		fmt.Fprintf(out, "%s is taken: the page is on another port\n", o.http)
 	}
 	fmt.Fprintf(out, "page:  %s\nKafka: %s   topics %s, %s   (kcat -b %s -t %s)\ndata:  %s\n",
-		web.URL(), strings.Join(bootstrap, ","), samplesTopic.Name, rollupsTopic.Name, bootstrap[0], rollupsTopic.Name, o.dataDir)
+		web.URL(), strings.Join(bootstrap, ","), samplesTopic.Name, rollupsTopic.Name, bootstrap[0], rollupsTopic.Name, o.DataDir)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/leatlog/leat/broker/brokertest"
+	"github.com/leatlog/leat/examples/internal/local"
 	"github.com/leatlog/leat/stream/client"
 )
 
@@ -62,10 +63,10 @@ func start(t *testing.T, dir, name, address string, read func(context.Context, t
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	e := &example{t: t, out: out.Name(), stop: stop, done: make(chan error, 1)}
-	o := options{http: "127.0.0.1:0", dataDir: dir, interval: 10 * time.Millisecond, read: read}
+	o := options{Options: local.Options{DataDir: dir}, http: "127.0.0.1:0", interval: 10 * time.Millisecond, read: read}
 	go func() {
 		defer out.Close()
-		e.done <- runOn(ctx, o, []string{address}, filepath.Join(dir, "state"), zerolog.Nop(), out)
+		e.done <- runOn(ctx, o, &local.Cluster{Bootstrap: []string{address}, StateDir: filepath.Join(dir, "state")}, out)
 	}()
 	return e
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/leatlog/leat/examples/internal/local"
 )
 
 // showTerminal shows the board on out until ctx ends: a table that is redrawn
@@ -15,7 +17,7 @@ import (
 func showTerminal(ctx context.Context, out *os.File, b *board, page string) {
 	updates, stop := b.listen()
 	defer stop()
-	draws := canDraw(out)
+	draws := local.CanDraw(out)
 	if draws {
 		fmt.Fprint(out, "\x1b[?25l\x1b[2J") // hide the cursor, clear
 		defer fmt.Fprint(out, "\x1b[?25h")
@@ -26,23 +28,13 @@ func showTerminal(ctx context.Context, out *os.File, b *board, page string) {
 			return
 		case u := <-updates:
 			if draws {
-				fmt.Fprint(out, frame(u, page, terminalRows(out)))
+				fmt.Fprint(out, frame(u, page, local.Rows(out)))
 				continue
 			}
 			// What was closed before the start was told by the run before.
 			writeLines(out, slices.DeleteFunc(slices.Clone(u.Closed), func(r Rollup) bool { return r.End.Before(u.Started) }))
 		}
 	}
-}
-
-// canDraw is true for terminals that know escape sequences.
-func canDraw(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	kind := os.Getenv("TERM")
-	return kind != "" && kind != "dumb"
 }
 
 // writeLines writes closed windows, one a line.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/leatlog/leat/examples/internal/local"
 )
 
 //go:embed page.html
@@ -24,7 +26,7 @@ type page struct {
 // openPage listens on address, or on a free port of the same host when its port
 // is taken.
 func openPage(address string, b *board) (p *page, moved bool, err error) {
-	l, err := listen(address, &moved)
+	l, moved, err := local.Listen(address)
 	if err != nil {
 		return nil, false, fmt.Errorf("open the page on --http %s: %w", address, err)
 	}
@@ -35,20 +37,6 @@ func openPage(address string, b *board) (p *page, moved bool, err error) {
 	mux.HandleFunc("GET /events", p.events)
 	p.server = &http.Server{Handler: localOnly(mux), ReadHeaderTimeout: 5 * time.Second}
 	return p, moved, nil
-}
-
-// listen takes a free port when the one asked for is taken.
-func listen(address string, moved *bool) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if err == nil || !isAddressInUse(err) {
-		return l, err
-	}
-	host, _, splitErr := net.SplitHostPort(address)
-	if splitErr != nil {
-		return nil, err
-	}
-	*moved = true
-	return net.Listen("tcp", net.JoinHostPort(host, "0"))
 }
 
 // URL is where a browser finds the page.

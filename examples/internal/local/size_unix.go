@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package local
 
 import (
 	"os"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalRows returns the height of a terminal in lines.
-func terminalRows(f *os.File) int {
+// Rows returns the height of a terminal in lines.
+func Rows(f *os.File) int {
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil || size.Row == 0 {
 		return 50

@@ -1,8 +1,0 @@
-//go:build !unix
-
-package main
-
-import "os"
-
-// terminalRows returns the height of a terminal in lines.
-func terminalRows(*os.File) int { return 50 }
