@@ -273,6 +273,9 @@ func (l *Log) restoreProducers(s *segment, offset int64) error {
 		for _, p := range list {
 			l.producers.set(p)
 		}
+		if err := l.refillProducers(at); err != nil {
+			return err
+		}
 		from = at
 		break
 	}

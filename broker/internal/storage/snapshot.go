@@ -17,8 +17,8 @@ import (
 //	  offset delta of the last batch int32 | timestamp int64 | coordinator epoch int32 |
 //	  first offset of the open transaction int64, -1 without
 //
-// Only a producer's last batch is kept, so that after a restart a retry of an
-// older one is out of order instead of a duplicate, as with Kafka.
+// Only a producer's last batch is kept. The ones before it, whose retries must be
+// known after a restart too, are found again in the log (refill.go).
 const (
 	snapshotVersion   = 1
 	snapshotHeader    = 10
