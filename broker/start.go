@@ -128,6 +128,10 @@ func (b *Broker) startReplicas(context.Context) error {
 	g.MaxSize, g.OffsetsRetention = int(b.cfg.Groups.MaxSize), b.cfg.Groups.OffsetsRetention
 	g.OffsetMetadataMaxSize = int(b.cfg.Groups.OffsetMetadataBytes)
 	g.NewID = b.newMemberID
+	g.TopicExists = func(topic string) bool {
+		_, ok := b.log.Image().Topic(topic)
+		return ok
+	}
 	var tasks sync.WaitGroup
 	b.coordinator = coordinator.NewRuntime(coordinator.Config{
 		Now:       b.env.Now,
@@ -163,6 +167,18 @@ func (b *Broker) roleChanged(r *replica.Replica, role replica.Role, epoch int32)
 	}
 }
 
+// forgetOffsets has the groups forget what they committed for deleted topics.
+func (b *Broker) forgetOffsets(delta *metadata.Delta) {
+	if len(delta.TopicsRemoved) == 0 {
+		return
+	}
+	names := make([]string, len(delta.TopicsRemoved))
+	for i, t := range delta.TopicsRemoved {
+		names[i] = t.Name
+	}
+	b.groups.DeleteTopics(names)
+}
+
 // newMemberID returns the tail of a group member's id.
 func (b *Broker) newMemberID() string {
 	id, err := metadata.NewUUID(b.env.Random)
@@ -193,6 +209,7 @@ func (b *Broker) startQuorum(context.Context) error {
 	b.background("metadata listener", func(stop <-chan struct{}) {
 		b.log.listen(stop, func(image *metadata.Image, delta *metadata.Delta) {
 			b.replicas.Apply(image, delta)
+			b.forgetOffsets(delta)
 			b.cluster.grown()
 		})
 	})

@@ -19,6 +19,11 @@ type Config struct {
 	OffsetsRetentionCheck time.Duration
 	// OffsetMetadataMaxSize is offset.metadata.max.bytes.
 	OffsetMetadataMaxSize int
+	// TopicExists says whether a topic exists in the newest metadata that this node
+	// has. A shard that was just loaded forgets the offsets of topics that do not: they
+	// were deleted while nobody coordinated it. A commit for one is refused. nil says
+	// that every topic exists.
+	TopicExists func(topic string) bool
 	// NewID returns a text that is unique: the tail of new member ids.
 	NewID func() string
 }

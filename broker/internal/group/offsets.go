@@ -24,6 +24,10 @@ func (s *Shard) Commit(r *CommitRequest, now time.Time, respond func(*kerr.Error
 	errs := make([]*kerr.Error, len(r.Offsets))
 	var records []coordinator.Record
 	for i, o := range r.Offsets {
+		if !s.exists(o.Topic) {
+			errs[i] = kerr.UnknownTopicOrPartition
+			continue
+		}
 		if len(o.Metadata) > s.cfg.OffsetMetadataMaxSize {
 			errs[i] = kerr.OffsetMetadataTooLarge
 			continue
@@ -156,6 +160,25 @@ func (s *Shard) DeleteOffsets(groupID string, partitions []TopicPartition, respo
 		}
 		return coordinator.Result{}
 	}}
+}
+
+func (s *Shard) exists(topic string) bool {
+	return s.cfg.TopicExists == nil || s.cfg.TopicExists(topic)
+}
+
+// DeleteTopics forgets, in all groups, what was committed for topics that were
+// deleted, whether somebody still subscribes to them or not: a topic that is made
+// anew under the name has other records at these offsets.
+func (s *Shard) DeleteTopics(deleted func(topic string) bool) coordinator.Result {
+	var records []coordinator.Record
+	for _, id := range s.sortedIDs() {
+		for _, o := range s.fetch(id, nil, true) {
+			if deleted(o.Topic) {
+				records = append(records, coordinator.Record{Key: offsetKey(id, o.TopicPartition)})
+			}
+		}
+	}
+	return coordinator.Result{Records: records, Several: true}
 }
 
 // subscriptions returns the topics that members of a consumer group read.

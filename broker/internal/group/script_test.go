@@ -91,6 +91,8 @@ type script struct {
 	out     strings.Builder
 	ids     int
 	calls   int
+	// deleted are topics that do not exist.
+	deleted map[string]bool
 	// answered counts answers by request: each must get one.
 	answered map[int]int
 	// joined is called with the id that each join was answered with.
@@ -103,7 +105,8 @@ type scriptTimer struct {
 }
 
 func newScript(t reporter) *script {
-	s := &script{t: t, log: &memoryLog{}, now: time.Unix(1_700_000_000, 0), cfg: DefaultConfig(), answered: map[int]int{}}
+	s := &script{t: t, log: &memoryLog{}, now: time.Unix(1_700_000_000, 0), cfg: DefaultConfig(), answered: map[int]int{}, deleted: map[string]bool{}}
+	s.cfg.TopicExists = func(topic string) bool { return !s.deleted[topic] }
 	s.cfg.NewID = func() string { s.ids++; return strconv.Itoa(s.ids) }
 	s.runtime = coordinator.NewRuntime(coordinator.Config{
 		Now: func() time.Time { return s.now },
@@ -272,6 +275,11 @@ func (s *script) run(d *datadriven.TestData) string {
 			s.t.Fatalf("%v", err)
 		}
 		s.advanceAlive(by, a)
+	case d.Cmd == "delete-topic": // led or not
+		s.deleted[d.CmdArgs[0].Key] = true
+		s.service.(*Service).DeleteTopics([]string{d.CmdArgs[0].Key})
+	case d.Cmd == "create-topic":
+		delete(s.deleted, d.CmdArgs[0].Key)
 	case d.Cmd == "hold":
 		s.log.hold = true
 	case d.Cmd == "commit-log":

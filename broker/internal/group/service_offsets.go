@@ -206,6 +206,18 @@ func (s *Service) OffsetDelete(r *kmsg.OffsetDeleteRequest, respond func(*kmsg.O
 	}
 }
 
+// DeleteTopics forgets what the groups of this node committed for topics that were
+// deleted. Config.TopicExists must deny them already: shards that are being loaded
+// ask it when they are.
+func (s *Service) DeleteTopics(topics []string) {
+	for _, p := range s.runtime.Partitions() {
+		// An error says that the shard is being loaded, or that another node has it.
+		_ = s.on(p, func(shard *Shard, _ time.Time) coordinator.Result {
+			return shard.DeleteTopics(func(topic string) bool { return slices.Contains(topics, topic) })
+		})
+	}
+}
+
 // ListGroups handles a ListGroups request: the groups of all shards of this node.
 func (s *Service) ListGroups(r *kmsg.ListGroupsRequest, respond func(*kmsg.ListGroupsResponse)) {
 	out := r.ResponseKind().(*kmsg.ListGroupsResponse)

@@ -148,7 +148,7 @@ func (s *Shard) expireGroup(g *group, now time.Time) coordinator.Result {
 }
 
 // Loaded implements coordinator.Shard: members of a loaded generation have a
-// session timeout to be heard of.
+// session timeout to be heard of, and offsets of topics that are gone are forgotten.
 func (s *Shard) Loaded(now time.Time) coordinator.Result {
 	for _, id := range s.sortedIDs() {
 		g := s.groups[id]
@@ -159,7 +159,7 @@ func (s *Shard) Loaded(now time.Time) coordinator.Result {
 	}
 	s.live = true
 	s.retentionAt = now.Add(s.cfg.OffsetsRetentionCheck)
-	return coordinator.Result{}
+	return s.DeleteTopics(func(topic string) bool { return !s.exists(topic) })
 }
 
 // Unload implements coordinator.Shard.
