@@ -39,6 +39,9 @@ type App struct {
 	disk    state.Backend // stores that survive; nil keeps all in memory
 	memory  state.Backend
 	workers []*worker
+	process string // names this process in transactional ids
+	// failpoint is called at each step of a commit, by tests.
+	failpoint func(step string)
 	// repartition are the internal topics whose processed records are deleted.
 	repartition map[string]bool
 
@@ -67,7 +70,7 @@ func New(p *plan.Plan, cfg Config) (*App, error) {
 		plan: p, cfg: cfg, log: cfg.Logger.With().Str("app", cfg.AppID).Logger(), metrics: m,
 		status: status{onState: cfg.OnState, onError: cfg.OnError},
 		fatal:  make(chan error, 1), owned: make(map[plan.TaskID]int),
-		repartition: make(map[string]bool),
+		repartition: make(map[string]bool), failpoint: func(string) {},
 	}, nil
 }
 
@@ -168,13 +171,21 @@ func (a *App) connect(ctx context.Context) error {
 	if err := c.Ping(ctx); err != nil {
 		return err
 	}
+	if err := a.checkTransactions(ctx); err != nil {
+		return err
+	}
 	if err := a.prepareTopics(ctx); err != nil {
 		return err
 	}
 	if err := a.openBackends(); err != nil {
 		return err
 	}
-	a.fetcher = c.NewFetcher(client.FetcherConfig{BufferBytes: a.cfg.BufferBytes})
+	if a.process, err = a.processID(); err != nil {
+		return err
+	}
+	// Whatever the guarantee, what others have aborted is not input, and changelogs
+	// may hold aborted records of a time when it was another.
+	a.fetcher = c.NewFetcher(client.FetcherConfig{BufferBytes: a.cfg.BufferBytes, ReadCommitted: true})
 	a.group = a.newGroup()
 	for i := range a.cfg.Workers {
 		w, err := newWorker(ctx, a, i)
@@ -184,6 +195,20 @@ func (a *App) connect(ctx context.Context) error {
 		a.workers = append(a.workers, w)
 	}
 	return nil
+}
+
+// checkTransactions refuses to start when the cluster cannot give the guarantee.
+func (a *App) checkTransactions(ctx context.Context) error {
+	if a.cfg.Guarantee != ExactlyOnce {
+		return nil
+	}
+	version, err := a.client.TransactionVersion(ctx)
+	if errors.Is(err, client.ErrNoTransactions) {
+		return fmt.Errorf("Config.Guarantee is ExactlyOnce, which needs transactions: %w at %v: set Guarantee to AtLeastOnce, or use a cluster that has them",
+			err, a.cfg.Bootstrap)
+	}
+	a.log.Info().Int16("transaction_version", version).Msg("commits are transactions")
+	return err
 }
 
 func (a *App) openBackends() error {
@@ -216,6 +241,7 @@ func (a *App) backend(spec state.Spec) state.Backend {
 func (a *App) disconnect() error {
 	var failed []error
 	for _, w := range a.workers {
+		w.abandon()
 		w.producer.Close()
 	}
 	if a.fetcher != nil {

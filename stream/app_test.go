@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/leatlog/leat/stream"
+	"github.com/leatlog/leat/stream/client"
 	"github.com/leatlog/leat/topology"
 	"github.com/leatlog/leat/topology/plan"
 	"github.com/leatlog/leat/topology/serde"
@@ -146,7 +147,9 @@ func TestRestartGoesOnFromDisk(t *testing.T) {
 		c.produce(in, lines("wN", 100)...)
 		got.reach(r, 10*(round+1), tenWords...)
 		app.stopped()
-		if restored != 0 {
+		// The marker that ends the last transaction lies behind what is checkpointed, one
+		// for each partition; no record does.
+		if markers := int64(2); restored > markers || c.guarantee == stream.AtLeastOnce && restored != 0 {
 			t.Errorf("round %d: %d offsets were restored after a clean stop", round, restored)
 		}
 	}
@@ -212,8 +215,9 @@ func TestWindowsCloseOnceOverRestarts(t *testing.T) {
 	}
 }
 
-// A killed process loses nothing: at least once, so counts may be higher.
-func TestKillIsAtLeastOnce(t *testing.T) {
+// A killed process loses nothing; with exactly-once nothing is counted twice
+// either.
+func TestKillKeepsTheGuarantee(t *testing.T) {
 	c := newCluster(t)
 	in, out := c.topic("lines", 4), c.topic("counts", 4)
 	p := wordCount(t, in, out)
@@ -240,6 +244,9 @@ func TestKillIsAtLeastOnce(t *testing.T) {
 		for _, w := range tenWords {
 			if got.latest[w] < sent {
 				return false
+			}
+			if got.latest[w] > sent && c.guarantee == stream.ExactlyOnce {
+				t.Fatalf("%q is counted %d times, not %d", w, got.latest[w], sent)
 			}
 		}
 		return got.latest["end"] >= 1
@@ -292,13 +299,27 @@ func TestStartErrors(t *testing.T) {
 
 func TestConfigIsChecked(t *testing.T) {
 	p := &plan.Plan{SubTopologies: []plan.SubTopology{{}}}
-	_, err := stream.New(p, stream.Config{AppID: "a b", Guarantee: stream.ExactlyOnce, CommitInterval: -time.Second, Workers: 2000})
-	for _, want := range []string{"AppID is \"a b\"", "Bootstrap is empty", "only AtLeastOnce", "CommitInterval is -1s", "Workers is 2000"} {
+	_, err := stream.New(p, stream.Config{AppID: "a b", Guarantee: 7, CommitInterval: -time.Second, Workers: 2000})
+	for _, want := range []string{"AppID is \"a b\"", "Bootstrap is empty", "Guarantee is 7", "CommitInterval is -1s", "Workers is 2000"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}
 	}
 	if _, err := stream.New(&plan.Plan{}, stream.Config{AppID: "a", Bootstrap: []string{"x:1"}}); err == nil {
 		t.Error("an empty plan is taken")
+	}
+}
+
+// A cluster without transactions is refused with what to do.
+func TestExactlyOnceNeedsTransactions(t *testing.T) {
+	c := newCluster(t)
+	if c.guarantee == stream.ExactlyOnce {
+		t.Skip("the cluster has transactions")
+	}
+	in, out := c.topic("in", 1), c.topic("out", 1)
+	app := c.start(wordCount(t, in, out), func(cfg *stream.Config) { cfg.Guarantee = stream.ExactlyOnce })
+	err := app.wait()
+	if !errors.Is(err, client.ErrNoTransactions) || !strings.Contains(err.Error(), "set Guarantee to AtLeastOnce") {
+		t.Errorf("err = %v", err)
 	}
 }

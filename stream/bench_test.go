@@ -53,7 +53,7 @@ func benchmarkApp(b *testing.B, build func(in, out string, seen *atomic.Int64) (
 	if err != nil {
 		b.Fatal(err)
 	}
-	app, err := stream.New(pl, stream.Config{AppID: "bench", Bootstrap: []string{broker.Addr()}, Dialer: broker.Dial})
+	app, err := stream.New(pl, stream.Config{AppID: "bench", Bootstrap: []string{broker.Addr()}, Dialer: broker.Dial, Guarantee: stream.AtLeastOnce})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -23,6 +23,7 @@ func TestAppOutlivesItsBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.client.Close)
+	c.probe()
 	in, out := c.topic("lines", 4), c.topic("counts", 4)
 	app := c.start(wordCount(t, in, out), func(cfg *stream.Config) { cfg.Dialer = b.Dial })
 	app.reach(stream.Running)

@@ -26,6 +26,8 @@ type cluster struct {
 	addr   string
 	client *client.Client
 	prefix string
+	// guarantee is what the cluster can give.
+	guarantee stream.Guarantee
 }
 
 var prefixes atomic.Int64
@@ -43,7 +45,21 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.client.Close)
+	c.probe()
 	return c
+}
+
+// probe looks up what the cluster can give.
+func (c *cluster) probe() {
+	c.t.Helper()
+	switch _, err := c.client.TransactionVersion(c.t.Context()); {
+	case err == nil:
+		c.guarantee = stream.ExactlyOnce
+	case errors.Is(err, client.ErrNoTransactions):
+		c.guarantee = stream.AtLeastOnce
+	default:
+		c.t.Fatal(err)
+	}
 }
 
 // topic creates a topic and returns its full name.
@@ -91,7 +107,7 @@ func (c *cluster) reader(topic string) *reader {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	r := &reader{t: c.t, fetcher: c.client.NewFetcher(client.FetcherConfig{MaxWait: 50 * time.Millisecond}), inbox: client.NewInbox()}
+	r := &reader{t: c.t, fetcher: c.client.NewFetcher(client.FetcherConfig{MaxWait: 50 * time.Millisecond, ReadCommitted: true}), inbox: client.NewInbox()}
 	c.t.Cleanup(r.fetcher.Close)
 	for i := range topics[topic].Partitions {
 		r.fetcher.Add(client.Partition{Topic: topic, Partition: int32(i)}, 0, client.ResetFail, r.inbox)
@@ -151,7 +167,7 @@ func (c *cluster) start(p *plan.Plan, change func(*stream.Config)) *running {
 	cfg := stream.Config{
 		AppID: c.prefix + "app", Bootstrap: []string{c.addr}, Workers: 2, CommitInterval: 20 * time.Millisecond,
 		SessionTimeout: 6 * time.Second, ReplicationFactor: 1, Dialer: r.dial,
-		OnState: func(_, to stream.State) { r.states <- to },
+		OnState: func(_, to stream.State) { r.states <- to }, Guarantee: c.guarantee,
 	}
 	if os.Getenv("LEAT_TEST_LOG") != "" {
 		cfg.Logger = zerolog.New(zerolog.NewTestWriter(c.t)).Level(zerolog.InfoLevel)

@@ -21,12 +21,25 @@ type Guarantee uint8
 
 // The guarantees.
 const (
+	// ExactlyOnce commits output, changelogs and offsets in one transaction for each
+	// worker and commit: readers of committed records see the effect of every record
+	// once, whatever fails. The cluster must serve transactions.
+	ExactlyOnce Guarantee = iota
 	// AtLeastOnce loses nothing; after a failure some records are processed again
 	// and their output comes twice.
-	AtLeastOnce Guarantee = iota
-	// ExactlyOnce will commit in transactions. It is not built yet: Config refuses it.
-	ExactlyOnce
+	AtLeastOnce
 )
+
+// String returns the name as a word.
+func (g Guarantee) String() string {
+	switch g {
+	case ExactlyOnce:
+		return "exactly-once"
+	case AtLeastOnce:
+		return "at-least-once"
+	}
+	return fmt.Sprintf("Guarantee(%d)", uint8(g))
+}
 
 // Clock tells the time.
 type Clock interface{ Now() time.Time }
@@ -41,7 +54,8 @@ type Config struct {
 	// Dialer opens connections; nil uses TCP. An embedded broker has one.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 	// InstanceID makes this process a static member of the group (KIP-345): a restart
-	// within SessionTimeout moves no task. "" for none.
+	// within SessionTimeout moves no task. "" for none. At most one process may run
+	// under an id; letters, digits, '.', '_' and '-'.
 	InstanceID string
 
 	// StateDir is where stores are kept; one process may use it at a time. "" keeps
@@ -53,8 +67,12 @@ type Config struct {
 	// 64 MiB.
 	CacheBytes int64
 
-	// Guarantee is AtLeastOnce, the only one so far.
+	// Guarantee is ExactlyOnce unless set to AtLeastOnce.
 	Guarantee Guarantee
+	// TransactionTimeout is how long a commit interval and its commit may take before
+	// the cluster aborts the transaction, with ExactlyOnce. The tasks of a process
+	// that died wait as long for their new owners, at most. Default 10 s.
+	TransactionTimeout time.Duration
 	// CommitInterval is the time between commits, and with it the time until cached
 	// updates come out. Default 100 ms.
 	CommitInterval time.Duration
@@ -109,6 +127,9 @@ func (c Config) withDefaults() Config {
 	if c.CommitInterval == 0 {
 		c.CommitInterval = 100 * time.Millisecond
 	}
+	if c.TransactionTimeout == 0 {
+		c.TransactionTimeout = 10 * time.Second
+	}
 	if c.CheckpointInterval == 0 {
 		c.CheckpointInterval = 30 * time.Second
 	}
@@ -152,11 +173,17 @@ func (c Config) validate() error {
 	} else if len(c.AppID) > 80 {
 		complain("AppID has %d bytes: use at most 80, it leads the names of topics", len(c.AppID))
 	}
+	if strings.IndexFunc(c.InstanceID, notInTopicName) >= 0 || len(c.InstanceID) > 64 {
+		complain("InstanceID is %q: use at most 64 letters, digits, '.', '_' and '-'", c.InstanceID)
+	}
 	if len(c.Bootstrap) == 0 {
 		complain("Bootstrap is empty: give HOST:PORT of at least one broker")
 	}
-	if c.Guarantee != AtLeastOnce {
-		complain("Guarantee is %d: only AtLeastOnce (0) is built so far; exactly-once is not", c.Guarantee)
+	if c.Guarantee > AtLeastOnce {
+		complain("Guarantee is %d: use ExactlyOnce (0) or AtLeastOnce (1)", c.Guarantee)
+	}
+	if c.Guarantee == ExactlyOnce && c.TransactionTimeout < 2*c.CommitInterval {
+		complain("TransactionTimeout is %v: use at least twice CommitInterval, %v: a transaction is open that long", c.TransactionTimeout, c.CommitInterval)
 	}
 	for _, d := range []struct {
 		name  string

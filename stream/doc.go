@@ -22,6 +22,8 @@
 // Every CommitInterval a worker flushes its tasks' caches, waits until all
 // outputs and changelogs are acknowledged by all in-sync replicas, commits the
 // offsets of the sources, and only then lets the stores apply what was logged
-// (docs/architecture.md, "State and commits"). A crash at any point replays from
-// the last commit: nothing is lost, and with AtLeastOnce some output may come twice.
+// (docs/architecture.md, "State and commits"). With ExactlyOnce, the default, all
+// of it is one transaction: a crash at any point goes on at the last commit, and
+// readers of committed records see each effect once. With AtLeastOnce a crash
+// replays from the last commit: nothing is lost, and some output may come twice.
 package stream

@@ -49,7 +49,10 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	app, err := stream.New(plan, stream.Config{AppID: "words", Bootstrap: []string{b.Addr()}, StateDir: dir + "/state"})
+	app, err := stream.New(plan, stream.Config{
+		AppID: "words", Bootstrap: []string{b.Addr()}, StateDir: dir + "/state",
+		Guarantee: stream.AtLeastOnce, // the embedded broker serves no transactions yet
+	})
 	if err != nil {
 		panic(err)
 	}

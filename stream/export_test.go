@@ -21,3 +21,6 @@ func (a *App) Kill(cut func()) {
 	cut()
 	a.fail(errKilled)
 }
+
+// Failpoint calls at at each step of each commit. Before Run.
+func (a *App) Failpoint(at func(step string)) { a.failpoint = at }

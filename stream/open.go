@@ -97,7 +97,7 @@ func (a *App) lookUp(ctx context.Context, r *running, writers []*client.Producer
 		r.result.begins[i] = begin{offset: offset}
 	}
 	for i, spec := range sub.Stores {
-		s, err := a.openStore(ctx, r.id, spec, writers[i])
+		s, err := a.openStore(ctx, r, spec, writers[i])
 		if err != nil {
 			return fmt.Errorf("store %q: %w", spec.Name, err)
 		}
@@ -107,11 +107,11 @@ func (a *App) lookUp(ctx context.Context, r *running, writers []*client.Producer
 }
 
 // openStore opens a store and finds what its changelog holds.
-func (a *App) openStore(ctx context.Context, id plan.TaskID, spec state.Spec, writer *client.ProducerTopic) (*task.LoggedStore, error) {
+func (a *App) openStore(ctx context.Context, r *running, spec state.Spec, writer *client.ProducerTopic) (*task.LoggedStore, error) {
 	var log task.Changelog
 	var bounds changelog.Bounds
 	if writer != nil {
-		p := client.Partition{Topic: plan.ChangelogTopic(a.cfg.AppID, spec.Name), Partition: id.Partition}
+		p := client.Partition{Topic: plan.ChangelogTopic(a.cfg.AppID, spec.Name), Partition: r.id.Partition}
 		var err error
 		if bounds.Start, err = a.client.ListOffset(ctx, p, client.EarliestOffset); err != nil {
 			return nil, err
@@ -119,24 +119,25 @@ func (a *App) openStore(ctx context.Context, id plan.TaskID, spec state.Spec, wr
 		if bounds.End, err = a.client.ListOffset(ctx, p, client.LatestOffset); err != nil {
 			return nil, err
 		}
-		log = changelogWriter{writer, id.Partition}
+		log = changelogWriter{writer, r}
 	}
-	return task.OpenStore(ctx, a.backend(spec), id, spec, log, bounds, a.checkpointInterval(id))
+	return task.OpenStore(ctx, a.backend(spec), r.id, spec, log, bounds, a.checkpointInterval(r.id))
 }
 
 // changelogWriter is one partition of a changelog topic.
 type changelogWriter struct {
-	topic     *client.ProducerTopic
-	partition int32
+	topic *client.ProducerTopic
+	task  *running
 }
 
 // Append implements task.Changelog.
 func (c changelogWriter) Append(timestamp int64, key, value []byte) error {
-	return c.topic.Append(c.partition, timestamp, key, value, nil)
+	c.task.logged = true
+	return c.topic.Append(c.task.id.Partition, timestamp, key, value, nil)
 }
 
 // NextOffset implements task.Changelog.
-func (c changelogWriter) NextOffset() int64 { return c.topic.NextOffset(c.partition) }
+func (c changelogWriter) NextOffset() int64 { return c.topic.NextOffset(c.task.id.Partition) }
 
 // takeOver makes the task of what was found, unless it has been closed since.
 func (w *worker) takeOver(r *running) {
@@ -227,7 +228,7 @@ func (w *worker) checkpoint() error {
 	now := time.Now()
 	var failed []error
 	for _, r := range w.tasks {
-		if r.phase != phaseRunning || r.task.Dirty() {
+		if r.phase != phaseRunning || r.dirty() {
 			continue
 		}
 		for _, s := range r.stores {

@@ -37,6 +37,7 @@ type running struct {
 	stores   []*task.LoggedStore
 	sources  []source
 	restores []restore
+	logged   bool    // a store was written since the last commit
 	counted  counted // what the metrics were told
 }
 
@@ -109,7 +110,7 @@ func (f *feed) close() {
 }
 
 // dirty says whether a commit would change something.
-func (r *running) dirty() bool { return r.phase == phaseRunning && r.task.Dirty() }
+func (r *running) dirty() bool { return r.phase == phaseRunning && (r.logged || r.task.Dirty()) }
 
 // turn gives the task its share of the worker's time.
 func (r *running) turn() (worked bool, err error) {

@@ -75,7 +75,9 @@ func newWorker(ctx context.Context, a *App, index int) (*worker, error) {
 
 // openProducer makes a producer that knows every topic the plan writes.
 func (w *worker) openProducer(ctx context.Context) error {
-	p, err := w.app.client.NewProducer(ctx, client.ProducerConfig{Codec: w.app.cfg.Compression})
+	p, err := w.app.client.NewProducer(ctx, client.ProducerConfig{
+		Codec: w.app.cfg.Compression, TransactionalID: w.app.transactionalID(w.index), TransactionTimeout: w.app.cfg.TransactionTimeout,
+	})
 	if err != nil {
 		return err
 	}
@@ -148,6 +150,11 @@ func (w *worker) revoke(ids []plan.TaskID) <-chan struct{} {
 			clean = w.tryCommit()
 		}
 		w.closeTasks(leaves, clean)
+		if !clean && w.app.cfg.Guarantee == ExactlyOnce {
+			// The transaction holds what the leaving tasks have written: it must not be
+			// committed with the others, which start again from their last commit.
+			w.recoverFrom(fmt.Errorf("%w: tasks have left without a commit", client.ErrProducerFailed))
+		}
 	})
 	return done
 }
@@ -327,14 +334,7 @@ func (w *worker) recoverFrom(err error) {
 		w.resets++
 		w.log.Warn().Err(err).Msg("the producer has failed; starting the tasks again from their last commit")
 		w.app.status.report(err)
-		ids := make([]plan.TaskID, len(w.tasks))
-		for i, r := range w.tasks {
-			ids[i] = r.id
-		}
-		w.closeTasks(func(*running) bool { return true }, false)
-		if w.renewProducer() {
-			w.app.status.addRestoring(len(ids))
-			w.open(ids)
+		if w.restart() {
 			return
 		}
 	default:
@@ -342,6 +342,22 @@ func (w *worker) recoverFrom(err error) {
 	}
 	// Wait for stop.
 	w.closeTasks(func(*running) bool { return true }, false)
+}
+
+// restart opens every task of the worker again with a new producer; what was not
+// committed is given up.
+func (w *worker) restart() bool {
+	ids := make([]plan.TaskID, len(w.tasks))
+	for i, r := range w.tasks {
+		ids[i] = r.id
+	}
+	w.closeTasks(func(*running) bool { return true }, false)
+	if !w.renewProducer() {
+		return false
+	}
+	w.app.status.addRestoring(len(ids))
+	w.open(ids)
+	return true
 }
 
 // renewProducer replaces the producer, whose batches in flight no longer count.

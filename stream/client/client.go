@@ -51,6 +51,9 @@ type Client struct {
 
 	metadata metadataCache
 
+	firstMu sync.Mutex
+	first   *kgo.Client // speaks the first transaction protocol; nil until it is needed
+
 	closeOnce sync.Once
 	closed    chan struct{}
 }
@@ -71,23 +74,29 @@ func New(cfg Config) (*Client, error) {
 	if cfg.RetryTimeout <= 0 {
 		cfg.RetryTimeout = 30 * time.Second
 	}
-	options := []kgo.Opt{
-		kgo.SeedBrokers(cfg.Bootstrap...),
-		kgo.ClientID(cfg.ClientID),
-		kgo.RetryTimeout(cfg.RetryTimeout),
-		kgo.WithLogger(logAdapter{cfg.Logger}),
-		kgo.SoftwareNameAndVersion("leat", "1"),
-	}
-	if cfg.Dialer != nil {
-		options = append(options, kgo.Dialer(cfg.Dialer))
-	}
-	k, err := kgo.NewClient(options...)
+	c := &Client{cfg: cfg, log: cfg.Logger, closed: make(chan struct{})}
+	k, err := kgo.NewClient(c.options()...)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{cfg: cfg, kgo: k, adm: kadm.NewClient(k), log: cfg.Logger, closed: make(chan struct{})}
+	c.kgo, c.adm = k, kadm.NewClient(k)
 	c.metadata.topics = make(map[string]*Topic)
 	return c, nil
+}
+
+// options are kgo's for this client.
+func (c *Client) options() []kgo.Opt {
+	options := []kgo.Opt{
+		kgo.SeedBrokers(c.cfg.Bootstrap...),
+		kgo.ClientID(c.cfg.ClientID),
+		kgo.RetryTimeout(c.cfg.RetryTimeout),
+		kgo.WithLogger(logAdapter{c.cfg.Logger}),
+		kgo.SoftwareNameAndVersion("leat", "1"),
+	}
+	if c.cfg.Dialer != nil {
+		options = append(options, kgo.Dialer(c.cfg.Dialer))
+	}
+	return options
 }
 
 // Close closes every connection. Fetchers, producers and groups must be closed
@@ -95,6 +104,7 @@ func New(cfg Config) (*Client, error) {
 func (c *Client) Close() {
 	c.closeOnce.Do(func() {
 		close(c.closed)
+		c.closeFirst()
 		c.kgo.Close()
 	})
 }
@@ -109,7 +119,11 @@ func (c *Client) Ping(ctx context.Context) error {
 
 // request asks one broker, once.
 func (c *Client) request(ctx context.Context, broker int32, req kmsg.Request) (kmsg.Response, error) {
-	resp, err := c.kgo.Broker(int(broker)).Request(ctx, req)
+	return c.requestWith(ctx, c.kgo, broker, req)
+}
+
+func (c *Client) requestWith(ctx context.Context, k *kgo.Client, broker int32, req kmsg.Request) (kmsg.Response, error) {
+	resp, err := k.Broker(int(broker)).Request(ctx, req)
 	if err != nil {
 		return nil, c.closedOr(err)
 	}

@@ -21,9 +21,9 @@ type Offset struct {
 	Metadata string
 }
 
-// Commit stores offsets in the group as this member. While the group
-// rebalances it waits for the next generation. ErrFenced says that the member
-// is no longer one.
+// Commit stores offsets in the group as this member. While the members join a
+// new generation it goes on in the old one, and waits when the group says so.
+// ErrFenced says that the member is no longer one.
 func (g *Group) Commit(ctx context.Context, offsets map[Partition]Offset) error {
 	if len(offsets) == 0 {
 		return nil
@@ -38,9 +38,9 @@ func (g *Group) Commit(ctx context.Context, offsets map[Partition]Offset) error 
 		case err == nil:
 			return nil
 		case errors.Is(err, kerr.RebalanceInProgress):
-			// Answered between join and sync: the next generation will take it.
+			g.awaitChange(ctx, generation) // between join and sync: the next generation will take it
 		case errors.Is(err, kerr.IllegalGeneration):
-			if !g.movedOn(generation) && try > 3 {
+			if !g.awaitChange(ctx, generation) && try > 3 {
 				return fmt.Errorf("%w: %w", ErrFenced, err)
 			}
 		case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.FencedInstanceID):
@@ -56,19 +56,12 @@ func (g *Group) Commit(ctx context.Context, offsets map[Partition]Offset) error 
 	}
 }
 
-// current waits for a generation in which commits go through.
+// current is the membership that a commit names. Joining a new generation does
+// not end the old one: what a member owns stays its own until it gives it up,
+// and the group takes commits of the old generation until all have joined.
 func (g *Group) current(ctx context.Context) (member string, generation int32, err error) {
-	stop := context.AfterFunc(ctx, func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.changed.Broadcast()
-	})
-	defer stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for !g.stable && g.ended == nil && g.generation >= 0 && ctx.Err() == nil {
-		g.changed.Wait()
-	}
 	switch {
 	case ctx.Err() != nil:
 		return "", 0, fmt.Errorf("client: commit to group %q: %w", g.cfg.Group, ctx.Err())
@@ -78,12 +71,22 @@ func (g *Group) current(ctx context.Context) (member string, generation int32, e
 	return g.member, g.generation, nil
 }
 
-// movedOn says whether the group has a newer generation than this, or is on its
-// way to one.
-func (g *Group) movedOn(generation int32) bool {
+// awaitChange waits, after the group has refused a commit of a generation, until
+// the member is part of the next. False when there is none to wait for.
+func (g *Group) awaitChange(ctx context.Context, generation int32) bool {
+	stop := context.AfterFunc(ctx, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.changed.Broadcast()
+	})
+	defer stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !g.stable || g.generation != generation
+	waited := !g.stable
+	for !g.stable && g.ended == nil && g.generation >= 0 && ctx.Err() == nil {
+		g.changed.Wait()
+	}
+	return waited || g.generation != generation
 }
 
 func (g *Group) commitOnce(ctx context.Context, member string, generation int32, offsets map[Partition]Offset) error {

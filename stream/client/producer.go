@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/topology/plan"
@@ -26,27 +26,41 @@ type ProducerConfig struct {
 	// DeliveryTimeout is how long a batch is tried before the producer fails.
 	// Default 2 minutes.
 	DeliveryTimeout time.Duration
+	// TransactionalID makes everything that is appended part of a transaction, which
+	// EndTransaction ends. A producer fences the one before it with the same id and
+	// aborts what that one has left open. "" for none.
+	TransactionalID string
+	// TransactionTimeout is how long a transaction may be open before the cluster
+	// aborts it. Default 10 s.
+	TransactionTimeout time.Duration
 }
 
 // Producer writes record batches with acks=all, in order and idempotently: a
 // batch that is sent again after a lost answer is in the log once. One request
 // per broker is in flight, with one batch per partition, so that retries keep
-// the order.
+// the order. With a transactional id everything is part of a transaction
+// (EndTransaction).
 //
-// Topics, Topic, Known, Append, Send and Flush belong to one goroutine.
+// Topics, Topic, Known, Append, Send, Flush, InTransaction, SendOffsets and
+// EndTransaction belong to one goroutine.
 type Producer struct {
 	client *Client
 	cfg    ProducerConfig
 	ctx    context.Context
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
-	id     int64
-	epoch  int16
+	// kgo has the connections, version the transaction protocol that they speak; 0
+	// for a producer without transactions.
+	kgo     *kgo.Client
+	version int16
 
 	topics map[string]*ProducerTopic // the owner's
 	open   []*producerPartition      // with records in their builder; the owner's
 
 	mu         sync.Mutex
+	id         int64
+	epoch      int16
+	txn        transaction
 	changed    *sync.Cond
 	queued     map[*producerPartition]struct{} // with batches that are not acknowledged
 	inFlight   map[int32]bool                  // by broker
@@ -75,6 +89,8 @@ type producerPartition struct {
 	leader int32
 	queue  []producerBatch
 	sent   bool  // the first of queue is in flight
+	paused bool  // its batch waits for the transaction before to end
+	added  bool  // first protocol: it is part of the open transaction
 	next   int64 // offset after the last batch acknowledged, -1 for none
 }
 
@@ -96,12 +112,21 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 	if cfg.DeliveryTimeout <= 0 {
 		cfg.DeliveryTimeout = 2 * time.Minute
 	}
+	if cfg.TransactionTimeout <= 0 {
+		cfg.TransactionTimeout = 10 * time.Second
+	}
 	p := &Producer{
-		client: c, cfg: cfg,
+		client: c, cfg: cfg, kgo: c.kgo,
 		topics: make(map[string]*ProducerTopic), queued: make(map[*producerPartition]struct{}),
 		inFlight: make(map[int32]bool),
 	}
 	p.changed = sync.NewCond(&p.mu)
+	if cfg.TransactionalID != "" {
+		var err error
+		if p.kgo, p.version, err = c.transactional(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.initialise(ctx); err != nil {
 		return nil, err
 	}
@@ -109,12 +134,17 @@ func (c *Client) NewProducer(ctx context.Context, cfg ProducerConfig) (*Producer
 	return p, nil
 }
 
-// initialise asks for a producer id.
+// initialise asks for a producer id. For a transactional id that has a
+// transaction open it waits until that is aborted.
 func (p *Producer) initialise(ctx context.Context) error {
 	for try := 1; ; try++ {
 		req := kmsg.NewPtrInitProducerIDRequest()
 		req.ProducerID, req.ProducerEpoch = -1, -1
-		resp, err := req.RequestWith(ctx, p.client.kgo)
+		if p.cfg.TransactionalID != "" {
+			req.TransactionalID = kmsg.StringPtr(p.cfg.TransactionalID)
+			req.TransactionTimeoutMillis = int32(p.cfg.TransactionTimeout.Milliseconds())
+		}
+		resp, err := req.RequestWith(ctx, p.kgo)
 		if err != nil {
 			return fmt.Errorf("client: producer id: %w", p.client.closedOr(err))
 		}
@@ -123,10 +153,10 @@ func (p *Producer) initialise(ctx context.Context) error {
 			p.id, p.epoch = resp.ProducerID, resp.ProducerEpoch
 			return nil
 		}
-		if !kerr.IsRetriable(err) {
+		if !transactionRetriable(err) {
 			return fmt.Errorf("client: producer id: %w", err)
 		}
-		if !p.client.sleep(ctx, backoff(try)) {
+		if !p.client.sleep(ctx, min(backoff(try), 200*time.Millisecond)) {
 			return fmt.Errorf("client: producer id: %w", errors.Join(err, ctx.Err()))
 		}
 	}
@@ -224,14 +254,14 @@ func (p *Producer) seal(pp *producerPartition, wait bool) error {
 		return nil
 	}
 	records := pp.builder.count
-	batch, err := pp.builder.build(p.buffer(), p.cfg.Codec, false)
+	batch, err := pp.builder.build(p.buffer(), p.cfg.Codec, p.cfg.TransactionalID != "")
 	if err != nil {
 		return err
 	}
-	stamp(batch, p.id, p.epoch, pp.sequence)
-	pp.sequence = nextSequence(pp.sequence, records)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	stamp(batch, p.id, p.epoch, pp.sequence)
+	pp.sequence = nextSequence(pp.sequence, records)
 	pp.queue = append(pp.queue, producerBatch{bytes: batch, records: records, since: time.Now()})
 	p.queued[pp] = struct{}{}
 	p.bytes += len(batch)

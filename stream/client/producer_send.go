@@ -22,7 +22,7 @@ func (p *Producer) dispatchLocked() {
 	var byBroker map[int32][]*producerPartition
 	for pp := range p.queued {
 		switch {
-		case pp.sent || len(pp.queue) == 0:
+		case pp.sent || pp.paused || len(pp.queue) == 0:
 		case pp.leader < 0:
 			p.refreshLocked()
 		case !p.inFlight[pp.leader]:
@@ -48,6 +48,10 @@ func (p *Producer) requestLocked(partitions []*producerPartition) *kmsg.ProduceR
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks = -1
 	req.TimeoutMillis = 30_000
+	if p.cfg.TransactionalID != "" {
+		req.TransactionID = &p.cfg.TransactionalID
+		p.txn.begun = true
+	}
 	index := make(map[*ProducerTopic]int, 4)
 	bytes := 0
 	for _, pp := range partitions {
@@ -74,7 +78,13 @@ func (p *Producer) requestLocked(partitions []*producerPartition) *kmsg.ProduceR
 // send issues one request and handles what comes back.
 func (p *Producer) send(broker int32, req *kmsg.ProduceRequest, partitions []*producerPartition) {
 	defer p.wait.Done()
-	resp, err := p.client.request(p.ctx, broker, req)
+	if p.version == 1 {
+		if err := p.addPartitions(partitions); err != nil {
+			p.fail(err)
+			return
+		}
+	}
+	resp, err := p.client.requestWith(p.ctx, p.kgo, broker, req)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.inFlight, broker)
@@ -161,6 +171,8 @@ func (p *Producer) answerLocked(pp *producerPartition, rp *kmsg.ProduceResponseT
 			pp.queue = nil
 			delete(p.queued, pp)
 		}
+	case errors.Is(err, kerr.ConcurrentTransactions):
+		p.pauseLocked(pp)
 	case staleMetadata(rp.ErrorCode), kerr.IsRetriable(err):
 		p.client.log.Debug().Err(err).Str("topic", pp.topic.name).Int32("partition", pp.partition).Msg("produce: trying again")
 		p.retryLocked(pp, messageError(rp.ErrorCode, rp.ErrorMessage))
@@ -170,6 +182,24 @@ func (p *Producer) answerLocked(pp *producerPartition, rp *kmsg.ProduceResponseT
 	default:
 		p.failLocked(fmt.Errorf("%w: %s-%d: %w", ErrProducerFailed, pp.topic.name, pp.partition, messageError(rp.ErrorCode, rp.ErrorMessage)))
 	}
+}
+
+// pauseLocked lets the first batch of a partition go again soon: the transaction
+// before is still being ended.
+func (p *Producer) pauseLocked(pp *producerPartition) {
+	pp.sent, pp.paused = false, true
+	if waited := time.Since(pp.queue[0].since); waited > p.cfg.DeliveryTimeout {
+		p.failLocked(fmt.Errorf("%w: the transaction before was not ended within %v", ErrProducerFailed, p.cfg.DeliveryTimeout))
+		return
+	}
+	time.AfterFunc(concurrentWait, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		pp.paused = false
+		if p.ctx.Err() == nil {
+			p.dispatchLocked()
+		}
+	})
 }
 
 // refreshLocked starts the search for the leaders of partitions without one.
