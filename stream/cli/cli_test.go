@@ -174,7 +174,7 @@ func TestGroupCommands(t *testing.T) {
 }
 
 func TestMistakesAreExplained(t *testing.T) {
-	l := newLeat(t)
+	l := &leat{t: t, addr: brokertest.Start(t, brokertest.Set("auto.create.topics.enable", "false")).Addr()}
 	for _, c := range []struct {
 		want string
 		args []string
@@ -183,7 +183,7 @@ func TestMistakesAreExplained(t *testing.T) {
 		{"`leat topic list` shows", []string{"topic", "describe", "nothing-here"}},
 		{"`leat topic list` shows", []string{"topic", "delete", "nothing-here"}},
 		{"`leat group list` shows", []string{"group", "describe", "nothing-here"}},
-		{"create it first", []string{"produce", "nothing-here"}},
+		{"create it first", []string{"produce", "nothing-here", "--timeout", "300ms"}},
 		{`%z is not known`, []string{"consume", "t", "--format", "%z"}},
 		{"use name=value", []string{"topic", "create", "t", "--config", "retention"}},
 		{"use none, gzip", []string{"produce", "t", "--compression", "rar"}},
@@ -196,6 +196,20 @@ func TestMistakesAreExplained(t *testing.T) {
 	nobody := &leat{t: t, addr: "127.0.0.1:1"}
 	if _, err := nobody.try(t.Context(), "", "topic", "list", "--timeout", "300ms"); err == nil || !strings.Contains(err.Error(), "leat broker") {
 		t.Errorf("no broker: %v", err)
+	}
+}
+
+// As Kafka's console producer, produce has the cluster create a topic.
+func TestProduceCreatesTheTopic(t *testing.T) {
+	l := newLeat(t)
+	const topic = "made-by-produce"
+	l.run("one\ntwo\n", "produce", topic)
+	if out := l.run("", "consume", topic, "--until-end"); !strings.Contains(out, "one") || !strings.Contains(out, "two") {
+		t.Errorf("%q", out)
+	}
+	l.run("", "topic", "delete", topic)
+	if _, err := l.try(t.Context(), "", "produce", "no/name"); err == nil || !strings.Contains(err.Error(), "INVALID_TOPIC") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -39,7 +39,9 @@ func produceCommand() *cobra.Command {
 		Short: "Write the lines of the standard input to a topic",
 		Long: `Write the lines of the standard input to a topic, one record each, acknowledged
 by all in-sync replicas. Records without a key take turns over the partitions;
-equal keys go to the same partition, the one that Kafka's clients choose.`,
+equal keys go to the same partition, the one that Kafka's clients choose. A topic
+that does not exist is created with the cluster's defaults where the cluster allows
+that (auto.create.topics.enable).`,
 		Example: "  echo 'alice:hello' | leat produce greetings --key-separator :",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -91,6 +93,12 @@ func (f *produceFlags) produce(ctx context.Context, cl *client.Client, topic str
 		return 0, err
 	}
 	defer p.Close()
+	create, cancel := context.WithTimeout(ctx, f.timeout)
+	_, err = cl.AutoCreateTopic(create, topic)
+	cancel()
+	if err != nil {
+		return 0, err
+	}
 	to, err := p.Topic(ctx, topic)
 	if err != nil {
 		return 0, err

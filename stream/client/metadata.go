@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -41,8 +42,37 @@ type metadataCache struct {
 // Topics asks the cluster for these topics; unknown ones are missing from the
 // result. No names asks for all topics.
 func (c *Client) Topics(ctx context.Context, names ...string) (map[string]*Topic, error) {
+	return c.topics(ctx, false, names)
+}
+
+// autoCreatePoll is how often AutoCreateTopic asks.
+const autoCreatePoll = 50 * time.Millisecond
+
+// AutoCreateTopic returns a topic that the cluster creates when it is not there, as
+// it does for producers where auto.create.topics.enable is set. Where it is not, no
+// answer says so: then the error, when ctx ends, is ErrUnknownTopic.
+func (c *Client) AutoCreateTopic(ctx context.Context, name string) (*Topic, error) {
+	ticker := time.NewTicker(autoCreatePoll)
+	defer ticker.Stop()
+	for {
+		topics, err := c.topics(ctx, true, []string{name})
+		if err != nil && ctx.Err() == nil {
+			return nil, err
+		}
+		if t, ok := topics[name]; ok {
+			return t, nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("client: topic %q: %w, and the cluster has not created it (is auto.create.topics.enable set?): create it first", name, ErrUnknownTopic)
+		}
+	}
+}
+
+func (c *Client) topics(ctx context.Context, create bool, names []string) (map[string]*Topic, error) {
 	req := kmsg.NewPtrMetadataRequest()
-	req.AllowAutoTopicCreation = false
+	req.AllowAutoTopicCreation = create
 	for _, name := range names {
 		t := kmsg.NewMetadataRequestTopic()
 		t.Topic = kmsg.StringPtr(name)
