@@ -16,7 +16,9 @@ type FetchPoint struct {
 	// Offset is the end of its log, all of which it has on disk; -1 when the log is
 	// lost and has to be copied anew.
 	Offset    int64
-	LastEpoch int32 // of the record before Offset, -1 without one
+	// LastEpoch is the newest epoch of the log, -1 without one. It may have no record:
+	// this broker may have led in it and appended nothing.
+	LastEpoch int32
 	LogStart  int64
 }
 
@@ -61,11 +63,7 @@ func (r *Replica) FetchPoint(epoch int32) FetchPoint {
 	if r.Failure() != nil || r.log == nil {
 		return FetchPoint{LeaderEpoch: epoch, Offset: -1, LastEpoch: -1, LogStart: -1}
 	}
-	point := FetchPoint{LeaderEpoch: epoch, Offset: r.log.EndOffset(), LastEpoch: -1, LogStart: r.log.StartOffset()}
-	if point.Offset > point.LogStart {
-		point.LastEpoch = r.log.EpochAt(point.Offset - 1)
-	}
-	return point
+	return FetchPoint{LeaderEpoch: epoch, Offset: r.log.EndOffset(), LastEpoch: r.log.LatestEpoch(), LogStart: r.log.StartOffset()}
 }
 
 // durable says that all of the log is on disk, as far as the flush mode demands.

@@ -71,6 +71,7 @@ type Manager struct {
 	logger    zerolog.Logger
 	committer committer
 	alterer   *alterer
+	bring     func(*Replica, *Proposal) // to the controller
 	deadlines *Deadlines
 
 	applyMu   sync.Mutex // one change at a time
@@ -116,6 +117,7 @@ func NewManager(cfg Config) (*Manager, error) {
 	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, committer: storage.NewCommitter(cfg.Directory),
 		deadlines: NewDeadlines(cfg.Clock), offset: -1, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{}}
 	m.alterer = newAlterer(m)
+	m.bring = m.alterer.bring
 	cfg.Directory.OnFence(func(cause error) {
 		// Told while a log may be locked, and a sink may append: not on this goroutine.
 		go m.Each(func(r *Replica) { r.damaged(cause) })

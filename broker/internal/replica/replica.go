@@ -117,7 +117,7 @@ func (r *Replica) carryOut(fx *Effects) {
 		}
 	}
 	if fx.Proposal != nil {
-		r.manager.alterer.bring(r, fx.Proposal)
+		r.manager.bring(r, fx.Proposal)
 	}
 	fx.Reset()
 	effectsPool.Put(fx)
@@ -257,14 +257,12 @@ func (r *Replica) become(meta *metadata.Partition) {
 	fx := effectsPool.Get().(*Effects)
 	r.appendMu.Lock()
 	r.mu.Lock()
-	before := r.core.LeaderEpoch()
+	if meta.Leader == r.manager.cfg.NodeID && meta.LeaderEpoch > r.core.LeaderEpoch() && r.log != nil && r.failure == nil {
+		r.log.AssignEpoch(meta.LeaderEpoch) // before anybody can ask where earlier ones end
+	}
 	r.meta = meta
 	r.core.Become(meta, fx)
-	role, epoch := r.core.Role(), r.core.LeaderEpoch()
 	r.mu.Unlock()
-	if role == Leader && epoch != before {
-		r.log.AssignEpoch(epoch)
-	}
 	r.appendMu.Unlock()
 	r.carryOut(fx)
 }

@@ -12,7 +12,7 @@ import (
 
 // TruncateTo removes everything at and above offset, durably. A batch that holds
 // offset is removed as a whole, so that EndOffset may come to lie below offset. An
-// offset at or above the end changes nothing; one below StartOffset is
+// offset at the end takes the epochs that have no record, one above it nothing; one below StartOffset is
 // ErrOffsetOutOfRange.
 func (l *Log) TruncateTo(offset int64) error {
 	l.syncMu.Lock()
@@ -23,6 +23,8 @@ func (l *Log) TruncateTo(offset int64) error {
 		return err
 	}
 	if offset >= l.end.Load() {
+		// Epochs that began at the end and got no record go, as they do below it.
+		l.epochs.truncateEnd(offset)
 		return nil
 	}
 	if offset < l.start.Load() {
