@@ -1,0 +1,425 @@
+package stream_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/leatlog/leat/stream"
+	"github.com/leatlog/leat/stream/client"
+	"github.com/leatlog/leat/topology"
+	"github.com/leatlog/leat/topology/plan"
+	"github.com/leatlog/leat/topology/serde"
+)
+
+// commitSteps are the failpoints of a commit, in order.
+var commitSteps = []string{
+	"before produce", "after produce", "after offsets", "after end", "before store apply", "before checkpoint", "after checkpoint",
+}
+
+// victim tells a process of the app under test how to run and when to die.
+type victim struct {
+	Addr, Prefix, In, Copy, Counts, Dir, Instance string
+
+	Step string // of a commit at which it kills itself; "" for none
+	Nth  int    // which commit
+}
+
+const victimVariable = "LEAT_TEST_VICTIM"
+
+// copyAndCount copies every line, and counts words through a repartition topic.
+func copyAndCount(t *testing.T, in, copied, counts string) *plan.Plan {
+	t.Helper()
+	top := topology.New()
+	lines := topology.From(top, topology.NewTopic(in, serde.String, serde.String))
+	topology.To(lines, topology.NewTopic(copied, serde.String, serde.String))
+	byWord := topology.GroupBy("by-word", lines, serde.String, func(v string) string { return v })
+	topology.To(topology.Count("word-counts", byWord).Stream(), topology.NewTopic(counts, serde.String, serde.Int64))
+	p, err := top.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestVictim is a process of the app under test: TestKilledAtEveryStepOfACommit
+// runs the test binary again for it. It ends when its standard input does.
+func TestVictim(t *testing.T) {
+	var v victim
+	if err := json.Unmarshal([]byte(os.Getenv(victimVariable)), &v); err != nil {
+		t.Skip("it is run by TestKilledAtEveryStepOfACommit")
+	}
+	app, err := stream.New(copyAndCount(t, v.In, v.Copy, v.Counts), stream.Config{
+		AppID: v.Prefix + "app", Bootstrap: []string{v.Addr}, InstanceID: v.Instance, StateDir: v.Dir, ReplicationFactor: 1,
+		Workers: 2, CommitInterval: 25 * time.Millisecond, CheckpointInterval: 150 * time.Millisecond,
+		SessionTimeout: 6 * time.Second, TransactionTimeout: 5 * time.Second, Logger: zerolog.New(os.Stderr),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var passed atomic.Int64
+	app.Failpoint(func(step string) {
+		if step == v.Step && passed.Add(1) == int64(v.Nth) {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // the signal is on its way
+		}
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	if err := app.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// process is a running victim.
+type process struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+	ended chan struct{}
+	lines sync.WaitGroup
+}
+
+// ledger follows the logs of the victims: which tasks have run where, and which
+// stores were rebuilt though they had a checkpoint.
+type ledger struct {
+	mu       sync.Mutex
+	ran      map[string]bool // instance and task
+	restores int
+	rebuilt  []string
+	runs     int
+	log      *os.File
+}
+
+func (l *ledger) read(instance string, r io.Reader) {
+	scan := bufio.NewScanner(r)
+	scan.Buffer(nil, 1<<20)
+	for scan.Scan() {
+		var e struct{ Message, Task, Store, Reason string }
+		_ = json.Unmarshal(scan.Bytes(), &e) // other lines are for the reader of the log
+		l.mu.Lock()
+		fmt.Fprintf(l.log, "%s %s\n", instance, scan.Bytes())
+		key := instance + " " + e.Task
+		switch e.Message {
+		case "the task runs":
+			l.runs++
+			l.ran[key] = true
+		case "restoring a store from its changelog":
+			l.restores++
+			if l.ran[key] && e.Reason != "from its checkpoint" {
+				l.rebuilt = append(l.rebuilt, fmt.Sprintf("%s %s: %s", key, e.Store, e.Reason))
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+func (l *ledger) start(t *testing.T, v victim) *process {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: exec.Command(os.Args[0], "-test.run=^TestVictim$", "-test.v"), ended: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), victimVariable+"="+string(text))
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.lines.Go(func() { l.read(v.Instance, stderr) })
+	go func() {
+		p.lines.Wait()
+		_ = p.cmd.Wait() // killed, mostly
+		close(p.ended)
+	}()
+	t.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// An app of two processes over eight partitions; one of them is killed again and
+// again, at a step of a commit or at any moment, and comes back. What readers of
+// committed records see is each input once, and the tables are what their
+// changelogs say. LEAT_KILLS is the number of kills, LEAT_SEED the seed.
+func TestKilledAtEveryStepOfACommit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs processes")
+	}
+	c := newCluster(t)
+	if c.guarantee != stream.ExactlyOnce {
+		t.Skip("the cluster has no transactions")
+	}
+	kills, seed := 7, uint64(1)
+	if s := os.Getenv("LEAT_KILLS"); s != "" {
+		kills, _ = strconv.Atoi(s)
+	}
+	if s := os.Getenv("LEAT_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	log, err := os.Create(filepath.Join(t.TempDir(), "victims.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &killing{
+		cluster: c, random: rand.New(rand.NewPCG(seed, 5)), ledger: &ledger{ran: make(map[string]bool), log: log},
+		want: make(map[string]int64),
+	}
+	k.in, k.copied, k.counts = c.topic("in", 8), c.topic("copy", 8), c.topic("counts", 8)
+	dir := t.TempDir()
+	for i := range k.victims {
+		k.victims[i] = victim{
+			Addr: c.addr, Prefix: c.prefix, In: k.in, Copy: k.copied, Counts: k.counts,
+			Dir: filepath.Join(dir, strconv.Itoa(i)), Instance: "process-" + strconv.Itoa(i),
+		}
+	}
+	k.run(t, kills)
+	k.verify(t)
+	if rebuilt := k.ledger.rebuilt; len(rebuilt) > 0 {
+		t.Errorf("%d stores were rebuilt though they had a checkpoint: %q", len(rebuilt), rebuilt)
+	}
+	t.Logf("%d kills, %d records; %d starts of tasks, %d restored from a checkpoint, %d rebuilt without need", kills, k.sent, k.ledger.runs, k.ledger.restores, len(k.ledger.rebuilt))
+	if t.Failed() && os.Getenv("LEAT_KEEP") != "" {
+		content, _ := os.ReadFile(log.Name())
+		_ = os.WriteFile(os.Getenv("LEAT_KEEP"), content, 0o644)
+	}
+}
+
+// killing is the state of the test.
+type killing struct {
+	*cluster
+	in, copied, counts string
+	random             *rand.Rand
+	ledger             *ledger
+	victims            [2]victim
+	running            [2]*process
+	sent               int
+	want               map[string]int64 // counts
+}
+
+// feed produces until stopped is closed; a record's value is one of 50 words,
+// its key is unique.
+func (k *killing) feed(t *testing.T, stopped <-chan struct{}) {
+	p, err := k.client.NewProducer(t.Context(), client.ProducerConfig{})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer p.Close()
+	to, err := p.Topic(t.Context(), k.in)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stopped:
+			return
+		case <-ticker.C:
+		}
+		for range 20 {
+			word := "word-" + strconv.Itoa(k.sent%50)
+			if err := to.AppendByKey(int64(k.sent), []byte(strconv.Itoa(k.sent)), []byte(word), nil); err != nil {
+				t.Error(err)
+				return
+			}
+			k.sent++
+			k.want[word]++
+		}
+		if err := p.Flush(t.Context()); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+}
+
+// run kills, and ends when every input is worked off.
+func (k *killing) run(t *testing.T, kills int) {
+	stopped := make(chan struct{})
+	var feeding sync.WaitGroup
+	feeding.Go(func() { k.feed(t, stopped) })
+	next := k.random.IntN(len(commitSteps))
+	for round := range kills {
+		i := k.random.IntN(2)
+		v := k.victims[i]
+		v.Step, v.Nth = commitSteps[(next+round)%len(commitSteps)], 1+k.random.IntN(30)
+		if p := k.running[i]; p != nil {
+			p.kill() // at any moment
+			if k.random.IntN(10) == 0 {
+				k.awaitGroup(t, 1) // it stays away until the other has its tasks
+			}
+		}
+		k.running[i] = k.ledger.start(t, v)
+		if other := 1 - i; k.running[other] == nil {
+			k.running[other] = k.ledger.start(t, k.victims[other])
+		}
+		select {
+		case <-k.running[i].ended:
+		case <-time.After(60 * time.Second):
+			t.Fatalf("round %d: process %d did not come to %q for the %dth time", round, i, v.Step, v.Nth)
+		}
+		k.running[i] = k.ledger.start(t, k.victims[i])
+	}
+	close(stopped)
+	feeding.Wait()
+	k.awaitLag(t)
+	for _, p := range k.running {
+		if p != nil {
+			_ = p.stdin.Close()
+			<-p.ended
+			if !p.cmd.ProcessState.Success() {
+				t.Errorf("a process ended with %v", p.cmd.ProcessState)
+			}
+		}
+	}
+}
+
+// awaitGroup waits until the group has n members.
+func (k *killing) awaitGroup(t *testing.T, n int) {
+	t.Helper()
+	k.poll(t, fmt.Sprintf("the group has %d members", n), func() bool {
+		d, err := k.client.DescribeGroup(t.Context(), k.prefix+"app")
+		return err == nil && len(d.Members) == n
+	})
+}
+
+// awaitLag waits until everything is processed: counts have come through the
+// repartition topic.
+func (k *killing) awaitLag(t *testing.T) {
+	t.Helper()
+	k.poll(t, "every record is processed", func() bool {
+		committed, err := k.client.CommittedOffsets(t.Context(), k.prefix+"app", nil)
+		if err != nil {
+			return false
+		}
+		for _, topic := range []string{k.in, k.prefix + "app-by-word-repartition"} {
+			for p := range int32(8) {
+				at := client.Partition{Topic: topic, Partition: p}
+				end, err := k.client.ListOffset(t.Context(), at, client.LatestOffset)
+				if err != nil || committed[at].Offset < end {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+func (k *killing) poll(t *testing.T, what string, reached func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	timeout := time.After(60 * time.Second)
+	for !reached() {
+		select {
+		case <-ticker.C:
+		case <-timeout:
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// verify reads the topics with a client that knows nothing of Leat's.
+func (k *killing) verify(t *testing.T) {
+	t.Helper()
+	seen := make(map[string]int)
+	for _, r := range readCommitted(t, k.addr, k.copied) {
+		seen[string(r.Key)]++
+	}
+	for i := range k.sent {
+		if n := seen[strconv.Itoa(i)]; n != 1 {
+			t.Errorf("record %d was copied %d times", i, n)
+		}
+	}
+	if len(seen) != k.sent {
+		t.Errorf("%d different records were copied, not %d", len(seen), k.sent)
+	}
+	latest := make(map[string]int64)
+	for _, r := range readCommitted(t, k.addr, k.counts) {
+		n := int64(binary.BigEndian.Uint64(r.Value))
+		if before := latest[string(r.Key)]; n <= before {
+			t.Errorf("the count of %s went from %d to %d", r.Key, before, n)
+		}
+		latest[string(r.Key)] = n
+	}
+	if !maps.Equal(latest, k.want) {
+		t.Errorf("counts are %v, want %v", latest, k.want)
+	}
+	changelog := make(map[string]int64)
+	for _, r := range readCommitted(t, k.addr, k.prefix+"app-word-counts-changelog") {
+		changelog[string(r.Key)] = int64(binary.BigEndian.Uint64(r.Value[len(r.Value)-8:]))
+	}
+	if !maps.Equal(changelog, k.want) {
+		t.Errorf("the changelog adds up to %v, want %v", changelog, k.want)
+	}
+}
+
+// readCommitted reads the committed records of a topic to its end.
+func readCommitted(t *testing.T, addr, topic string) []*kgo.Record {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := make(map[int32]int64)
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Offset > 0 {
+			left[o.Partition] = o.Offset
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var out []*kgo.Record
+	for len(left) > 0 {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("%s: partitions %v were not read to their ends", topic, left)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if !r.Attrs.IsControl() {
+				out = append(out, r)
+			}
+			if end, ok := left[r.Partition]; ok && r.Offset+1 >= end {
+				delete(left, r.Partition)
+			}
+		})
+	}
+	return out
+}
