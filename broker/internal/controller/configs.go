@@ -21,28 +21,10 @@ func (c *Controller) checkConfig(config map[string]string) *refusal {
 			return refusef(kerr.InvalidConfig, "The value of %.100s is %d bytes long, the most is %d.", name, len(config[name]), maxConfigBytes)
 		}
 	}
-	if _, err := metadata.ParseTopicConfig(c.cfg.TopicDefaults, config); err != nil {
+	if _, err := metadata.ParseTopicConfig(c.topicDefaults(), config); err != nil {
 		return refusef(kerr.InvalidConfig, "%s", strings.TrimPrefix(err.Error(), metadata.ErrConfig.Error()+": "))
 	}
 	return nil
-}
-
-// target returns the configuration a resource has now. Of the resources only
-// topics can be altered.
-func (c *Controller) target(kind kmsg.ConfigResourceType, name string, count int) (map[string]string, *refusal) {
-	switch {
-	case count > 1:
-		return nil, refusef(kerr.InvalidRequest, "Each resource must appear at most once.")
-	case kind == kmsg.ConfigResourceTypeBroker || kind == kmsg.ConfigResourceTypeBrokerLogger:
-		return nil, refusef(kerr.InvalidRequest, "This version does not change the configuration of brokers at run time: set it at start, with --set or in the configuration file.")
-	case kind != kmsg.ConfigResourceTypeTopic:
-		return nil, refusef(kerr.InvalidRequest, "Configurations of resource type %d are not supported by this version.", kind)
-	}
-	t, no := c.findTopic(&name, metadata.UUID{})
-	if no != nil {
-		return nil, no
-	}
-	return t.Config, nil
 }
 
 // resourceKey tells resources of one request apart.
@@ -66,9 +48,9 @@ func (c *Controller) incrementalAlterConfigs(e IncrementalAlterConfigs) {
 		was, no := c.target(r.ResourceType, r.ResourceName, counts[resourceKey{r.ResourceType, r.ResourceName}])
 		var next map[string]string
 		if no == nil {
-			next, no = alter(was, r.Configs)
+			next, no = was.alter(r.Configs)
 		}
-		changes, no := c.replaceConfig(r.ResourceName, was, next, left, no)
+		changes, no := c.replaceConfig(&was, next, left, no)
 		if no != nil {
 			result.ErrorCode, result.ErrorMessage = no.err.Code, &no.message
 		}
@@ -76,14 +58,14 @@ func (c *Controller) incrementalAlterConfigs(e IncrementalAlterConfigs) {
 		results[n] = result
 	}
 	if !e.ValidateOnly {
-		c.propose(all)
+		c.proposeConfigs(all)
 	}
 	c.answerWhenCommitted(e.ID, results)
 }
 
-// alter returns a configuration after the operations.
-func alter(was map[string]string, ops []kmsg.IncrementalAlterConfigsRequestResourceConfig) (map[string]string, *refusal) {
-	next := maps.Clone(was)
+// alter returns the target's configuration after the operations.
+func (t *configTarget) alter(ops []kmsg.IncrementalAlterConfigsRequestResourceConfig) (map[string]string, *refusal) {
+	next := maps.Clone(t.was)
 	if next == nil {
 		next = map[string]string{}
 	}
@@ -93,9 +75,9 @@ func alter(was map[string]string, ops []kmsg.IncrementalAlterConfigsRequestResou
 			return nil, refusef(kerr.InvalidRequest, "Error due to duplicate config keys: %.100s", op.Name)
 		}
 		seen[op.Name] = true
-		key, ok := metadata.LookupTopicKey(op.Name)
-		if !ok {
-			return nil, refusef(kerr.InvalidConfig, "Unknown topic config name: %.100s", op.Name)
+		list, otherwise, no := t.key(op.Name)
+		if no != nil {
+			return nil, no
 		}
 		if op.Op == kmsg.IncrementalAlterConfigOpDelete {
 			delete(next, op.Name)
@@ -108,12 +90,12 @@ func alter(was map[string]string, ops []kmsg.IncrementalAlterConfigsRequestResou
 		case kmsg.IncrementalAlterConfigOpSet:
 			next[op.Name] = *op.Value
 		case kmsg.IncrementalAlterConfigOpAppend, kmsg.IncrementalAlterConfigOpSubtract:
-			if key.Type != metadata.ListConfig {
+			if !list {
 				return nil, refusef(kerr.InvalidConfig, "Can't APPEND or SUBTRACT to key %s because its type is not LIST.", op.Name)
 			}
 			current, ok := next[op.Name]
 			if !ok {
-				current = key.Default
+				current = otherwise
 			}
 			next[op.Name] = alterList(current, *op.Value, op.Op == kmsg.IncrementalAlterConfigOpAppend)
 		default:
@@ -161,7 +143,7 @@ func (c *Controller) alterConfigs(e AlterConfigs) {
 			}
 			next[kv.Name] = *kv.Value
 		}
-		changes, no := c.replaceConfig(r.ResourceName, was, next, left, no)
+		changes, no := c.replaceConfig(&was, next, left, no)
 		if no != nil {
 			result.ErrorCode, result.ErrorMessage = no.err.Code, &no.message
 		}
@@ -169,30 +151,30 @@ func (c *Controller) alterConfigs(e AlterConfigs) {
 		results[n] = result
 	}
 	if !e.ValidateOnly {
-		c.propose(all)
+		c.proposeConfigs(all)
 	}
 	c.answerWhenCommitted(e.ID, results)
 }
 
-// replaceConfig returns the changes from one configuration of a topic to another,
+// replaceConfig returns the changes from the configuration of a target to another one,
 // unless it was refused before or is to be.
-func (c *Controller) replaceConfig(topic string, was, next map[string]string, left *budget, no *refusal) ([]metadata.Change, *refusal) {
+func (c *Controller) replaceConfig(t *configTarget, next map[string]string, left *budget, no *refusal) ([]metadata.Change, *refusal) {
 	if no != nil {
 		return nil, no
 	}
-	if no := c.checkConfig(next); no != nil {
+	if no := c.checkTargetConfig(t, next); no != nil {
 		return nil, no
 	}
 	var changes []metadata.Change
-	for _, key := range metadata.ConfigNames(was) {
+	for _, key := range metadata.ConfigNames(t.was) {
 		if _, ok := next[key]; !ok {
-			changes = append(changes, &metadata.ConfigChange{Resource: metadata.TopicResource, Name: topic, Key: key})
+			changes = append(changes, &metadata.ConfigChange{Resource: t.resource, Name: t.name, Key: key})
 		}
 	}
 	for _, key := range metadata.ConfigNames(next) {
 		value := next[key]
-		if old, ok := was[key]; !ok || old != value {
-			changes = append(changes, &metadata.ConfigChange{Resource: metadata.TopicResource, Name: topic, Key: key, Value: &value})
+		if old, ok := t.was[key]; !ok || old != value {
+			changes = append(changes, &metadata.ConfigChange{Resource: t.resource, Name: t.name, Key: key, Value: &value})
 		}
 	}
 	return changes, left.take(changes)

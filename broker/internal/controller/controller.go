@@ -170,6 +170,7 @@ func (c *Controller) begin(now time.Time) {
 	if c.image.ClusterID() == "" {
 		changes = append(changes, &metadata.ClusterChange{ID: c.clusterID.String()})
 		changes = append(changes, newClusterFeatures()...)
+		changes = append(changes, c.minInSyncDefault()...)
 	}
 	c.propose(changes)
 	c.propose(c.settle())

@@ -98,7 +98,9 @@ func (c *Controller) electPartition(name string, id int32, kind int8) (metadata.
 }
 
 // refuse is a refusal in the words of the error.
-func refuse(err *kerr.Error) *refusal { return &refusal{err, strings.TrimSuffix(err.Description, ".") + "."} }
+func refuse(err *kerr.Error) *refusal {
+	return &refusal{err, strings.TrimSuffix(err.Description, ".") + "."}
+}
 
 // balance moves leaders back to the first replicas where too many of a broker's are
 // elsewhere: more than the share of leader.imbalance.per.broker.percentage.

@@ -114,11 +114,14 @@ func (c *Controller) reassigning() (*metadata.Topic, *metadata.Partition) {
 	return nil, nil
 }
 
-// leaveLevel takes out of the image what a lower level cannot express. It is
+// leaveLevel takes out of the image what a lower level cannot express, and puts in what
+// a higher one needs. It is
 // committed together with the new level.
 func (c *Controller) leaveLevel(u FeatureUpdate) []metadata.Change {
 	var changes []metadata.Change
 	switch {
+	case u.Name == metadata.ELRFeature && u.Level > 0:
+		return c.minInSyncDefault()
 	case u.Name == metadata.VersionFeature && u.Level < 27:
 		for n := range c.image.Brokers() {
 			change := c.image.Brokers()[n].Change()

@@ -385,14 +385,18 @@ func (w *world) command(d *datadriven.TestData) {
 // alter: each line is a topic, then words "key=value", "-key" (delete), "key+=item", "key-=item".
 func (w *world) alter(d *datadriven.TestData, id uint64) {
 	kind := kmsg.ConfigResourceTypeTopic
-	if d.HasArg("of-broker") {
+	if d.HasArg("of-broker") { // "all" stands for all brokers
 		kind = kmsg.ConfigResourceTypeBroker
 	}
 	incremental, whole := IncrementalAlterConfigs{ID: id, ValidateOnly: d.HasArg("validate")}, AlterConfigs{ID: id}
 	for line := range strings.Lines(d.Input) {
 		words := strings.Fields(line)
-		r := kmsg.IncrementalAlterConfigsRequestResource{ResourceType: kind, ResourceName: words[0]}
-		a := kmsg.AlterConfigsRequestResource{ResourceType: kind, ResourceName: words[0]}
+		resource := words[0]
+		if kind == kmsg.ConfigResourceTypeBroker && resource == "all" {
+			resource = ""
+		}
+		r := kmsg.IncrementalAlterConfigsRequestResource{ResourceType: kind, ResourceName: resource}
+		a := kmsg.AlterConfigsRequestResource{ResourceType: kind, ResourceName: resource}
 		for _, word := range words[1:] {
 			name, value, _ := strings.Cut(word, "=")
 			op := kmsg.IncrementalAlterConfigOpSet

@@ -120,7 +120,7 @@ func (c *Controller) createTopic(t *kmsg.CreateTopicsRequestTopic, id metadata.U
 		changes = append(changes, &metadata.ConfigChange{Resource: metadata.TopicResource, Name: t.Topic, Key: key, Value: &value})
 	}
 	result.TopicID, result.NumPartitions, result.ReplicationFactor = id, int32(len(partitions)), int16(len(partitions[0]))
-	for _, entry := range metadata.DescribeTopicConfig(config, c.cfg.TopicDefaults) {
+	for _, entry := range metadata.DescribeTopicConfig(c.image.TopicLayers(config, -1, c.cfg.TopicDefaults)) {
 		shown := kmsg.NewCreateTopicsResponseTopicConfig()
 		shown.Name, shown.Value, shown.Source = entry.Key.Name, kmsg.StringPtr(entry.Value), int8(entry.Source)
 		result.Configs = append(result.Configs, shown)

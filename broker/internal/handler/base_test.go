@@ -165,6 +165,7 @@ func TestDescribeBrokerConfigs(t *testing.T) {
 		d.Config.Broker = []BrokerSetting{
 			{Name: "num.partitions", Value: "3", Default: "1", Doc: "Partitions.", Type: metadata.IntConfig},
 			{Name: "rack", Value: "", Default: "", Type: metadata.StringConfig},
+			{Name: "min.insync.replicas", Value: "1", Default: "1", Type: metadata.IntConfig},
 		}
 	})
 	var resources []kmsg.DescribeConfigsResponseResource
@@ -174,7 +175,7 @@ func TestDescribeBrokerConfigs(t *testing.T) {
 		e.request.SetVersion(4)
 		resources = append(resources, c.do(e.request).(*kmsg.DescribeConfigsResponse).Resources...)
 	}
-	if len(resources) != 3 || len(resources[0].Configs) != 2 || len(resources[1].Configs) != 1 || len(resources[2].Configs) != 2 {
+	if len(resources) != 3 || len(resources[0].Configs) != 3 || len(resources[1].Configs) != 1 || len(resources[2].Configs) != 3 {
 		t.Fatalf("answered %+v", resources)
 	}
 	set := resources[0].Configs[0]

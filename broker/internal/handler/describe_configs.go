@@ -18,8 +18,10 @@ import (
 
 // Sources of a configuration value.
 const (
-	staticBrokerSource  int8 = 4
-	defaultConfigSource int8 = 5
+	dynamicBrokerSource  int8 = 2
+	dynamicClusterSource int8 = 3
+	staticBrokerSource   int8 = 4
+	defaultConfigSource  int8 = 5
 )
 
 func describeConfigs(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
@@ -72,10 +74,10 @@ func (h *Handler) describeResource(image *metadata.Image, r *kmsg.DescribeConfig
 		if !ok {
 			return nil, kerr.UnknownTopicOrPartition, "This server does not host this topic-partition."
 		}
-		return topicConfigs(t.Config, h.Config.TopicDefaults), nil, ""
+		return topicConfigs(image.TopicLayers(t.Config, h.NodeID, h.Config.TopicDefaults)), nil, ""
 	case kmsg.ConfigResourceTypeBroker:
 		if r.ResourceName == "" {
-			return nil, nil, "" // no dynamic default is ever set
+			return clusterConfigs(image.BrokerConfig(-1)), nil, ""
 		}
 		id, err := strconv.ParseInt(r.ResourceName, 10, 32)
 		if err != nil {
@@ -84,13 +86,13 @@ func (h *Handler) describeResource(image *metadata.Image, r *kmsg.DescribeConfig
 		if int32(id) != h.NodeID {
 			return nil, kerr.InvalidRequest, fmt.Sprintf("Unexpected broker id, expected %d or empty string, but received %d", h.NodeID, id)
 		}
-		return brokerConfigs(h.Config.Broker), nil, ""
+		return brokerConfigs(h.Config.Broker, image.BrokerConfig(h.NodeID), image.BrokerConfig(-1)), nil, ""
 	}
 	return nil, kerr.InvalidRequest, fmt.Sprintf("Unsupported resource type: %d", r.ResourceType)
 }
 
-func topicConfigs(config, defaults map[string]string) []kmsg.DescribeConfigsResponseResourceConfig {
-	entries := metadata.DescribeTopicConfig(config, defaults)
+func topicConfigs(layers metadata.ConfigLayers) []kmsg.DescribeConfigsResponseResourceConfig {
+	entries := metadata.DescribeTopicConfig(layers)
 	configs := make([]kmsg.DescribeConfigsResponseResourceConfig, len(entries))
 	for i := range entries {
 		e, c := &entries[i], &configs[i]
@@ -114,26 +116,66 @@ func documentation(k *metadata.TopicKey) *string {
 	return &text
 }
 
-// brokerConfigs shows the broker's settings. They are fixed while it runs.
-func brokerConfigs(settings []BrokerSetting) []kmsg.DescribeConfigsResponseResourceConfig {
-	configs := make([]kmsg.DescribeConfigsResponseResourceConfig, len(settings))
+// brokerConfigs shows the broker's settings, and what was set at run time: on the
+// broker, and for all brokers.
+func brokerConfigs(settings []BrokerSetting, broker, cluster map[string]string) []kmsg.DescribeConfigsResponseResourceConfig {
+	configs := make([]kmsg.DescribeConfigsResponseResourceConfig, 0, len(settings))
+	shown := map[string]bool{}
 	for i := range settings {
-		s, c := &settings[i], &configs[i]
-		c.Default()
-		c.Name, c.Value, c.ReadOnly = s.Name, &s.Value, true
-		c.ConfigType, c.Documentation = kmsg.ConfigType(s.Type), &s.Doc
-		source := staticBrokerSource
-		if s.Value == s.Default {
-			source = defaultConfigSource
+		s := &settings[i]
+		shown[s.Name] = true
+		_, dynamic := metadata.LookupDynamicKey(s.Name)
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.ReadOnly, c.ConfigType, c.Documentation = s.Name, !dynamic, kmsg.ConfigType(s.Type), &s.Doc
+		addSynonym(&c, broker, dynamicBrokerSource)
+		addSynonym(&c, cluster, dynamicClusterSource)
+		if s.Value != s.Default {
+			addSynonym(&c, map[string]string{s.Name: s.Value}, staticBrokerSource)
 		}
-		c.Source = kmsg.ConfigSource(source)
-		synonym := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
-		synonym.Name, synonym.Value, synonym.Source = s.Name, &s.Value, kmsg.ConfigSource(source)
-		c.ConfigSynonyms = append(c.ConfigSynonyms, synonym)
-		if source != defaultConfigSource {
-			synonym.Value, synonym.Source = &s.Default, kmsg.ConfigSource(defaultConfigSource)
-			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym)
+		addSynonym(&c, map[string]string{s.Name: s.Default}, defaultConfigSource)
+		c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
+		configs = append(configs, c)
+	}
+	for _, layer := range []map[string]string{broker, cluster} {
+		for _, name := range metadata.ConfigNames(layer) {
+			if !shown[name] { // another unit of a setting, such as log.retention.hours
+				shown[name] = true
+				configs = append(configs, dynamicConfig(name, broker, cluster))
+			}
 		}
 	}
 	return configs
+}
+
+// clusterConfigs shows what was set at run time for all brokers.
+func clusterConfigs(cluster map[string]string) []kmsg.DescribeConfigsResponseResourceConfig {
+	var configs []kmsg.DescribeConfigsResponseResourceConfig
+	for _, name := range metadata.ConfigNames(cluster) {
+		configs = append(configs, dynamicConfig(name, nil, cluster))
+	}
+	return configs
+}
+
+func dynamicConfig(name string, broker, cluster map[string]string) kmsg.DescribeConfigsResponseResourceConfig {
+	c := kmsg.NewDescribeConfigsResponseResourceConfig()
+	c.Name = name
+	if key, ok := metadata.LookupDynamicKey(name); ok {
+		text := "The default of topics' " + key.Topic.Name + ". " + key.Topic.Doc
+		c.ConfigType, c.Documentation = kmsg.ConfigType(key.Topic.Type), &text
+	}
+	addSynonym(&c, broker, dynamicBrokerSource)
+	addSynonym(&c, cluster, dynamicClusterSource)
+	c.Value, c.Source = c.ConfigSynonyms[0].Value, c.ConfigSynonyms[0].Source
+	return c
+}
+
+// addSynonym adds the value that a layer gives, if it gives one.
+func addSynonym(c *kmsg.DescribeConfigsResponseResourceConfig, layer map[string]string, source int8) {
+	value, ok := layer[c.Name]
+	if !ok {
+		return
+	}
+	s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+	s.Name, s.Value, s.Source = c.Name, &value, kmsg.ConfigSource(source)
+	c.ConfigSynonyms = append(c.ConfigSynonyms, s)
 }

@@ -218,9 +218,11 @@ type ConfigSource int8
 
 // The sources (KIP-226).
 const (
-	TopicSource   ConfigSource = 1 // set on the topic
-	StaticSource  ConfigSource = 4 // the broker's configuration file or command line
-	DefaultSource ConfigSource = 5 // Kafka's default
+	TopicSource          ConfigSource = 1 // set on the topic
+	DynamicBrokerSource  ConfigSource = 2 // set on the broker at run time
+	DynamicClusterSource ConfigSource = 3 // set at run time for all brokers
+	StaticSource         ConfigSource = 4 // the broker's configuration file or command line
+	DefaultSource        ConfigSource = 5 // Kafka's default
 )
 
 // ConfigEntry is one topic configuration as DescribeConfigs shows it.
@@ -238,10 +240,26 @@ type ConfigSynonym struct {
 	Source ConfigSource
 }
 
-// DescribeTopicConfig lists all topic configurations by name. topic is what was
-// set on the topic, static the defaults set for this broker by the topic
-// configuration's name (see TopicDefault).
-func DescribeTopicConfig(topic, static map[string]string) []ConfigEntry {
+// ConfigLayers are the places that give topic configurations, the strongest first.
+type ConfigLayers struct {
+	Topic   map[string]string // set on the topic
+	Broker  map[string]string // set on the broker at run time, by broker configurations
+	Cluster map[string]string // set for all brokers at run time, by broker configurations
+	Static  map[string]string // set at the broker's start, by the topic configuration's name (see TopicDefault)
+}
+
+// TopicLayers returns the layers for a topic's configuration as broker sees it; -1 for
+// no broker.
+func (i *Image) TopicLayers(topic map[string]string, broker int32, static map[string]string) ConfigLayers {
+	l := ConfigLayers{Topic: topic, Cluster: i.brokerConfigs[-1], Static: static}
+	if broker >= 0 {
+		l.Broker = i.brokerConfigs[broker]
+	}
+	return l
+}
+
+// DescribeTopicConfig lists all topic configurations by name.
+func DescribeTopicConfig(layers ConfigLayers) []ConfigEntry {
 	entries := make([]ConfigEntry, 0, len(topicKeys))
 	for n := range topicKeys {
 		k := &topicKeys[n]
@@ -250,10 +268,16 @@ func DescribeTopicConfig(topic, static map[string]string) []ConfigEntry {
 			brokerName = k.Synonyms[0].Name
 		}
 		e := ConfigEntry{Key: k}
-		if v, ok := topic[k.Name]; ok {
+		if v, ok := layers.Topic[k.Name]; ok {
 			e.Synonyms = append(e.Synonyms, ConfigSynonym{k.Name, v, TopicSource})
 		}
-		if v, ok := static[k.Name]; ok {
+		if v, ok := k.defaultIn(layers.Broker); ok {
+			e.Synonyms = append(e.Synonyms, ConfigSynonym{brokerName, v, DynamicBrokerSource})
+		}
+		if v, ok := k.defaultIn(layers.Cluster); ok {
+			e.Synonyms = append(e.Synonyms, ConfigSynonym{brokerName, v, DynamicClusterSource})
+		}
+		if v, ok := layers.Static[k.Name]; ok {
 			e.Synonyms = append(e.Synonyms, ConfigSynonym{brokerName, v, StaticSource})
 		}
 		e.Synonyms = append(e.Synonyms, ConfigSynonym{brokerName, k.Default, DefaultSource})

@@ -41,6 +41,7 @@ type Synonym struct {
 
 const (
 	notCompacted = "this version does not compact: a topic with cleanup.policy=compact keeps all its records"
+	notThrottled = "replication is not throttled"
 	notFlushed   = "the broker's flush setting decides when records are made durable"
 	maxInt64     = "9223372036854775807"
 	hour         = 3_600_000 // milliseconds
@@ -70,13 +71,13 @@ var topicKeys = []TopicKey{
 		max: 1 << 63, Unused: notFlushed,
 		Doc: "Milliseconds after which the log is flushed."},
 	{Name: "follower.replication.throttled.replicas", Type: ListConfig, Default: "",
-		Unused: "this version forms one-node clusters: nothing is replicated",
+		Unused: notThrottled,
 		Doc:    "Replicas whose replication is throttled on the follower."},
 	{Name: "index.interval.bytes", Type: IntConfig, Default: "4096", Synonyms: same("log.index.interval.bytes"),
 		max: 1<<31 - 1,
 		Doc: "Bytes of log between two entries of the offset index."},
 	{Name: "leader.replication.throttled.replicas", Type: ListConfig, Default: "",
-		Unused: "this version forms one-node clusters: nothing is replicated",
+		Unused: notThrottled,
 		Doc:    "Replicas whose replication is throttled on the leader."},
 	{Name: "max.compaction.lag.ms", Type: LongConfig, Default: maxInt64, Synonyms: same("log.cleaner.max.compaction.lag.ms"),
 		min: 1, max: 1 << 63, Unused: notCompacted,
@@ -127,6 +128,5 @@ var topicKeys = []TopicKey{
 		min:      1, max: 1 << 63,
 		Doc: "The age at which a new segment file is begun, in milliseconds."},
 	{Name: "unclean.leader.election.enable", Type: BooleanConfig, Default: "false", Synonyms: same("unclean.leader.election.enable"),
-		Unused: "this version forms one-node clusters: there is no other replica to elect",
-		Doc:    "Whether a replica that is not in sync may lead when no other can, losing records."},
+		Doc: "Whether a replica that is not in sync may lead when no other can, losing records."},
 }

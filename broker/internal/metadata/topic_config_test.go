@@ -68,7 +68,7 @@ func TestParseTopicConfigLayers(t *testing.T) {
 	if _, err := ParseTopicConfig(nil, map[string]string{"nonsense": ""}); !errors.Is(err, ErrConfig) {
 		t.Errorf("unknown name: %v", err)
 	}
-	entries := DescribeTopicConfig(map[string]string{"retention.ms": "5"}, static)
+	entries := DescribeTopicConfig(ConfigLayers{Topic: map[string]string{"retention.ms": "5"}, Static: static})
 	n := slices.IndexFunc(entries, func(e ConfigEntry) bool { return e.Key.Name == "retention.ms" })
 	want := []ConfigSynonym{{"retention.ms", "5", TopicSource}, {"log.retention.ms", "1000", StaticSource}, {"log.retention.ms", "604800000", DefaultSource}}
 	if e := entries[n]; e.Value != "5" || e.Source != TopicSource || !slices.Equal(e.Synonyms, want) {

@@ -76,7 +76,8 @@ type Manager struct {
 
 	applyMu   sync.Mutex // one change at a time
 	started   bool
-	offset    int64 // of the image that was applied last
+	offset    int64             // of the image that was applied last
+	defaults  map[string]string // of topic configurations: TopicDefaults and what was set at run time
 	closed    bool
 	retention Deadline
 	flushing  Deadline
@@ -114,7 +115,7 @@ func NewManager(cfg Config) (*Manager, error) {
 	if cfg.Lag == 0 {
 		cfg.Lag = DefaultLag
 	}
-	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, committer: storage.NewCommitter(cfg.Directory),
+	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, defaults: cfg.TopicDefaults, committer: storage.NewCommitter(cfg.Directory),
 		deadlines: NewDeadlines(cfg.Clock), offset: -1, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{}}
 	m.alterer = newAlterer(m)
 	m.bring = m.alterer.bring
@@ -197,6 +198,12 @@ func (m *Manager) Apply(image *metadata.Image, delta *metadata.Delta) {
 
 func (m *Manager) apply(image *metadata.Image, delta *metadata.Delta) {
 	m.offset = image.Offset()
+	if slices.Contains(delta.BrokerConfigsChanged, -1) || slices.Contains(delta.BrokerConfigsChanged, m.cfg.NodeID) {
+		m.defaults = image.TopicConfigDefaults(m.cfg.NodeID, m.cfg.TopicDefaults)
+		for _, t := range image.Topics() {
+			m.configure(t)
+		}
+	}
 	for _, t := range delta.TopicsRemoved {
 		for i := range t.Partitions {
 			m.remove(t, t.Partitions[i].ID)
@@ -271,11 +278,11 @@ func (m *Manager) open(t *metadata.Topic, partition int32) *Replica {
 
 // config resolves a topic's configuration.
 func (m *Manager) config(t *metadata.Topic) (storage.Config, int) {
-	c, err := metadata.ParseTopicConfig(m.cfg.TopicDefaults, t.Config)
+	c, err := metadata.ParseTopicConfig(m.defaults, t.Config)
 	if err != nil {
 		// The controller validates what it commits, so this is an entry of a newer version.
 		m.logger.Error().Err(err).Str("topic", t.Name).Msg("the topic's configuration cannot be read; the broker's defaults apply")
-		if c, err = metadata.ParseTopicConfig(m.cfg.TopicDefaults); err != nil {
+		if c, err = metadata.ParseTopicConfig(m.defaults); err != nil {
 			c, _ = metadata.ParseTopicConfig()
 		}
 	}
