@@ -27,8 +27,10 @@ import (
 
 	"github.com/leatlog/leat/broker/internal/coordinator"
 	"github.com/leatlog/leat/broker/internal/group"
+	"github.com/leatlog/leat/broker/internal/peer"
 	"github.com/leatlog/leat/broker/internal/replica"
 	"github.com/leatlog/leat/broker/internal/storage"
+	"github.com/leatlog/leat/broker/internal/wire"
 )
 
 // ErrClosed says that the broker was closed.
@@ -52,6 +54,14 @@ type Broker struct {
 	cluster     *clusterTopic
 	shell       *controllerShell
 	liveness    *liveness
+	asking      *asking
+
+	membership      *membership
+	internal        net.Listener // nil in a cluster of one that no node can join, as are the next
+	internalAddress string       // as other nodes are told
+	peerListener    *peer.Listener
+	peers           *peer.Client
+	internalTable   atomic.Pointer[wire.Table]
 
 	ready    atomic.Bool
 	failed   chan struct{} // closed when err is set
@@ -84,7 +94,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, failed: make(chan struct{}), closed: make(chan struct{})}
+	b := &Broker{cfg: cfg, failed: make(chan struct{}), closed: make(chan struct{}), asking: newAsking()}
 	b.env = cfg.Environment.withDefaults()
 	b.logger = *b.env.Logger
 	b.log = newMetadataLog(b.logger)
@@ -99,6 +109,10 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	return b, nil
 }
+
+// GossipAddr returns the HOST:PORT at which nodes that join find this one; empty when
+// none can.
+func (b *Broker) GossipAddr() string { return b.cfg.Gossip }
 
 // ListenAddr returns the address that the listener is bound to.
 func (b *Broker) ListenAddr() string { return b.listener.Addr().String() }
@@ -152,7 +166,8 @@ func (b *Broker) fail(err error) {
 func (b *Broker) Close() error { return b.Shutdown(context.Background()) }
 
 // Shutdown is Close with a limit: when ctx ends, connections that still wait for
-// an answer are cut instead of waited for. A second call waits for the first.
+// an answer are cut instead of waited for, and when it has ended already, the node
+// leaves its cluster without a word. A second call waits for the first.
 func (b *Broker) Shutdown(ctx context.Context) error {
 	b.mu.Lock()
 	first := !b.closing

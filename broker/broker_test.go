@@ -95,7 +95,7 @@ func TestStartFails(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		"configuration": {context.Background(), func(c *Config) { c.BootstrapExpect = 3 }, "one-node clusters only"},
+		"configuration": {context.Background(), func(c *Config) { c.Roles = []string{"broker"} }, "has to join others"},
 		"port":          {context.Background(), func(c *Config) { c.Listen = taken.Addr().String() }, "in use"},
 		"admin port":    {context.Background(), func(c *Config) { c.Admin = taken.Addr().String() }, "in use"},
 		"cancelled":     {cancelled, func(*Config) {}, "canceled"},

@@ -42,11 +42,15 @@ const (
 	ControllerRole = "controller"
 )
 
+// DefaultGossip is where a node that is to have others gossips, unless told otherwise.
+const DefaultGossip = "127.0.0.1:7946"
+
 // Config configures a Broker. Start from DefaultConfig; zero fields of a literal
 // take the same defaults. Set changes a field by Kafka's configuration name.
 type Config struct {
 	// NodeID is the node's id in its cluster, 1 or more; it is kept in the data
-	// directory, which no other id can open. Default 1.
+	// directory, which no other id can open. Default: that of the directory, or one that
+	// the cluster gives.
 	NodeID int32
 	// DataDir is the directory of all the broker's files; created when missing.
 	// Required unless Environment.FS is in memory.
@@ -63,15 +67,35 @@ type Config struct {
 	// Admin is the address of /healthz, /readyz and /metrics, host:port. Default:
 	// none. They have no authentication: keep it on loopback.
 	Admin string
-	// Gossip is the address other nodes find this one at, and Join are addresses of
-	// other nodes. BootstrapExpect is the number of nodes that form the cluster;
-	// default 1. This version forms clusters of one node and opens no gossip socket:
-	// Join or another BootstrapExpect stops the start.
-	Gossip          string
-	Join            []string
+	// Gossip is the address other nodes find this one at, host:port, UDP and TCP; port 0
+	// takes a free one. Default: none, and no other node can join; with Join or
+	// BootstrapExpect 127.0.0.1:7946.
+	Gossip string
+	// Join are gossip addresses of other nodes, of which one is enough.
+	Join []string
+	// BootstrapExpect is the number of controllers that form a new cluster: when as many
+	// have found one another, they do, once. Default 1: this node alone, or with Join
+	// none, the node joins a cluster that is there. It means nothing in a directory that
+	// is in a cluster already.
 	BootstrapExpect int
+	// ClusterName is the name under which nodes find one another: those of another name
+	// are not heard. Default "leat".
+	ClusterName string
+	// GossipKeys are keys of 16, 24 or 32 bytes, in base64, that the nodes of a cluster
+	// share: gossip is encrypted with the first, and nodes that do not know one of them
+	// are refused. Default: none, every node that reaches this one can join.
+	GossipKeys []string
+	// Internal is the address that the other nodes connect to, host:port. Default: the
+	// host of Listen and a free port, which stays the same over restarts while it is
+	// free.
+	Internal string
+	// AutoJoin makes this node a voter of the metadata quorum once it has caught up, if
+	// it is a controller; also in place of what it was before it lost its disk. Default:
+	// it observes until it is added by AddRaftVoter.
+	AutoJoin bool
 	// Roles are the node's: BrokerRole and ControllerRole, which is the default. A
-	// cluster of one node needs both.
+	// broker without ControllerRole never votes; a controller without BrokerRole has no
+	// partitions.
 	Roles []string
 	// Rack is the node's rack or zone, shown to clients (broker.rack).
 	Rack string
@@ -179,10 +203,12 @@ func DefaultConfig() Config {
 }
 
 func (c *Config) setDefaults() {
-	c.NodeID = cmp.Or(c.NodeID, 1)
 	c.Listen = cmp.Or(c.Listen, "127.0.0.1:9092")
-	c.Gossip = cmp.Or(c.Gossip, "127.0.0.1:7946")
 	c.BootstrapExpect = cmp.Or(c.BootstrapExpect, 1)
+	if c.Gossip == "" && (len(c.Join) > 0 || c.BootstrapExpect > 1) {
+		c.Gossip = DefaultGossip
+	}
+	c.ClusterName = cmp.Or(c.ClusterName, "leat")
 	if len(c.Roles) == 0 {
 		c.Roles = []string{BrokerRole, ControllerRole}
 	}
@@ -218,7 +244,7 @@ func (c *Config) validate() error {
 	if c.DataDir == "" {
 		return invalid("data-dir", "", "a directory for the broker's files is needed")
 	}
-	if c.NodeID < 1 {
+	if c.NodeID < 0 {
 		return invalid("node-id", strconv.Itoa(int(c.NodeID)), "must be 1 or more")
 	}
 	if err := c.validateAddresses(); err != nil {
@@ -243,7 +269,7 @@ func (c *Config) validateAddresses() error {
 		name, value string
 		optional    bool
 	}{
-		{"listen", c.Listen, c.Listener != nil}, {"gossip", c.Gossip, false},
+		{"listen", c.Listen, c.Listener != nil}, {"gossip", c.Gossip, true}, {"inter.node.listener", c.Internal, true},
 		{"advertise", c.Advertise, true}, {"admin", c.Admin, true},
 	} {
 		if a.value == "" && a.optional {
@@ -265,23 +291,31 @@ func (c *Config) validateAddresses() error {
 }
 
 func (c *Config) validateCluster() error {
-	const oneNode = "this version forms one-node clusters only"
-	if len(c.Join) > 0 {
-		return invalid("join", strings.Join(c.Join, ","), oneNode+": leave it out")
-	}
-	if c.BootstrapExpect != 1 {
-		return invalid("bootstrap-expect", strconv.Itoa(c.BootstrapExpect), oneNode+": must be 1")
-	}
 	for _, role := range c.Roles {
 		if role != BrokerRole && role != ControllerRole {
 			return invalid("roles", strings.Join(c.Roles, ","), "must be of broker, controller")
 		}
 	}
-	if !slices.Contains(c.Roles, BrokerRole) || !slices.Contains(c.Roles, ControllerRole) {
-		return invalid("roles", strings.Join(c.Roles, ","), oneNode+": its node must be broker,controller")
+	controls := slices.Contains(c.Roles, ControllerRole)
+	switch expect := strconv.Itoa(c.BootstrapExpect); {
+	case c.BootstrapExpect < 1 || c.BootstrapExpect > maxVoters:
+		return invalid("bootstrap-expect", expect, fmt.Sprintf("must be between 1 and %d", maxVoters))
+	case !controls && len(c.Join) == 0:
+		return invalid("roles", strings.Join(c.Roles, ","), "a node that is no controller has to join others: set join")
+	case len(c.ClusterName) > 255:
+		return invalid("cluster.name", c.ClusterName, "must be of at most 255 bytes")
+	case len(c.Rack) > 200:
+		return invalid("broker.rack", c.Rack, "must be of at most 200 bytes")
+	}
+	if _, err := c.keys(); err != nil {
+		return err
 	}
 	return nil
 }
+
+// maxVoters bounds the controllers that form a cluster; an odd number of three to seven
+// is what makes sense.
+const maxVoters = 15
 
 func (c *Config) validateNumbers() error {
 	for _, n := range []struct {

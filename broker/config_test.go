@@ -28,7 +28,7 @@ func TestDefaultsAreValid(t *testing.T) {
 	if !slices.EqualFunc(c.Settings(), zero.Settings(), func(a, b Setting) bool { return a == b }) {
 		t.Error("a zero Config does not take the defaults of DefaultConfig")
 	}
-	if c.Listen != "127.0.0.1:9092" || c.Gossip != "127.0.0.1:7946" || c.NodeID != 1 || c.Flush != FlushSync {
+	if c.Listen != "127.0.0.1:9092" || c.Gossip != "" || c.NodeID != 0 || c.Flush != FlushSync {
 		t.Errorf("%+v", c)
 	}
 }
@@ -42,10 +42,10 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		"listen=:9092: listens on all":      func(c *Config) { c.Listen = ":9092" },
 		"admin=h:70000: the port must":      func(c *Config) { c.Admin = "h:70000" },
 		"gossip=h: must be HOST:PORT":       func(c *Config) { c.Gossip = "h" },
-		"join=h:1: this version forms":      func(c *Config) { c.Join = []string{"h:1"} },
+		"gossip.encryption.key=(hidden)":    func(c *Config) { c.GossipKeys = []string{"c2hvcnQ="} },
 		"join=h: must be HOST:PORT":         func(c *Config) { c.Join = []string{"h"} },
-		"bootstrap-expect=3: this version":  func(c *Config) { c.BootstrapExpect = 3 },
-		"roles=broker: this version":        func(c *Config) { c.Roles = []string{"broker"} },
+		"bootstrap-expect=99: must be":      func(c *Config) { c.BootstrapExpect = 99 },
+		"roles=broker: a node that is no":   func(c *Config) { c.Roles = []string{"broker"} },
 		"roles=king: must be of":            func(c *Config) { c.Roles = []string{"king"} },
 		"flush=never: must be one of sync":  func(c *Config) { c.Flush = "never" },
 		"num.partitions=-5: must be":        func(c *Config) { c.Topics.Partitions = -5 },

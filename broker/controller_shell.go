@@ -36,6 +36,9 @@ type controllerShell struct {
 	logger   zerolog.Logger
 	inbox    *mailbox[message]
 	isActive atomic.Bool
+	// clusterID returns the id that the cluster was formed with, empty when it is to be
+	// drawn. Default: it is drawn.
+	clusterID func() string
 
 	// Of the goroutine.
 	answers    map[uint64]func(controller.Answer)
@@ -73,12 +76,22 @@ func (s *controllerShell) leaderChanged(self bool, epoch int32, image *metadata.
 		s.inbox.put(message{event: controller.Resigned{}})
 		return
 	}
-	id, err := metadata.NewUUID(s.random)
+	id, err := s.newClusterID()
 	if err != nil {
-		s.logger.Error().Err(err).Msg("no randomness for a cluster id: this node does not become the active controller")
+		s.logger.Error().Err(err).Msg("no cluster id: this node does not become the active controller")
 		return
 	}
 	s.inbox.put(message{event: controller.BecameLeader{Epoch: epoch, Image: image, ClusterID: id}})
+}
+
+// newClusterID returns the id for a cluster whose metadata log has none yet.
+func (s *controllerShell) newClusterID() (metadata.UUID, error) {
+	if s.clusterID != nil {
+		if text := s.clusterID(); text != "" {
+			return metadata.ParseUUID(text)
+		}
+	}
+	return metadata.NewUUID(s.random)
 }
 
 // submit hands a request to the controller; answer is called exactly once, on the

@@ -16,7 +16,7 @@ import (
 // controller: it registers with an incarnation of its own, heartbeats, and
 // registers again when it is told that its epoch is stale.
 type liveness struct {
-	call      func(ctx context.Context, request func(id uint64) controller.Event) (any, error)
+	client    *controllerClient
 	log       *metadataLog
 	logger    zerolog.Logger
 	register  controller.RegisterBroker // but for its ID
@@ -25,7 +25,9 @@ type liveness struct {
 	// onRegistered is called after the first registration, with an image that holds
 	// it; the broker asks to be unfenced after that.
 	onRegistered func(*metadata.Image) error
-	unfenced     chan struct{} // closed when the broker is first unfenced
+	// onEpoch keeps the epoch of a registration for the next one.
+	onEpoch  func(epoch int64) error
+	unfenced chan struct{} // closed when the broker is first unfenced
 }
 
 // settleDelay is the time between two tries until the broker is unfenced: as
@@ -81,11 +83,7 @@ func (l *liveness) report(err error, reported string) string {
 }
 
 func (l *liveness) tryRegister(ctx context.Context) error {
-	answer, err := l.call(ctx, func(id uint64) controller.Event {
-		e := l.register
-		e.ID = id
-		return e
-	})
+	answer, err := l.client.registerBroker(ctx, l.register)
 	if err != nil {
 		return err
 	}
@@ -95,16 +93,18 @@ func (l *liveness) tryRegister(ctx context.Context) error {
 		}
 		l.onRegistered = nil
 	}
-	l.epoch.Store(answer.(controller.Registration).BrokerEpoch)
+	if err := l.onEpoch(answer.BrokerEpoch); err != nil {
+		return err
+	}
+	l.register.PreviousEpoch = answer.BrokerEpoch
+	l.epoch.Store(answer.BrokerEpoch)
 	return nil
 }
 
 func (l *liveness) beat(ctx context.Context) (fenced bool, err error) {
-	answer, err := l.call(ctx, func(id uint64) controller.Event {
-		return controller.BrokerHeartbeat{ID: id, Broker: l.register.Broker, BrokerEpoch: l.epoch.Load(), Offset: l.log.Published().Offset()}
-	})
+	answer, err := l.client.heartbeat(ctx, controller.BrokerHeartbeat{Broker: l.register.Broker, BrokerEpoch: l.epoch.Load(), Offset: l.log.Published().Offset()})
 	if err != nil {
 		return true, err
 	}
-	return answer.(controller.HeartbeatAnswer).Fenced, nil
+	return answer.Fenced, nil
 }

@@ -34,7 +34,8 @@ type metadataLog struct {
 
 	pending   *mailbox[publication]
 	published atomic.Pointer[metadata.Image]
-	failed    bool // an entry could not be applied; no later one is
+	failed    bool         // an entry could not be applied; no later one is
+	leader    atomic.Int64 // leader and epoch, as packed
 
 	mu      sync.Mutex // guards waiters, and published against them
 	waiters []waiter   // by offset
@@ -48,6 +49,7 @@ type waiter struct {
 
 func newMetadataLog(logger zerolog.Logger) *metadataLog {
 	m := &metadataLog{logger: logger, pending: newMailbox[publication]()}
+	m.leader.Store(packLeader(-1, -1))
 	m.image.Store(metadata.Empty())
 	m.published.Store(metadata.Empty())
 	return m
@@ -101,7 +103,19 @@ func (m *metadataLog) Restore(offset int64, epoch int32, snapshot []byte) error 
 }
 
 // LeaderChanged implements quorum.StateMachine.
-func (m *metadataLog) LeaderChanged(leader, epoch int32) { m.onLeader(leader, epoch, m.Image()) }
+func (m *metadataLog) LeaderChanged(leader, epoch int32) {
+	m.leader.Store(packLeader(leader, epoch))
+	m.onLeader(leader, epoch, m.Image())
+}
+
+// Leader returns the node that leads the metadata log, as far as this one knows, and
+// the epoch; -1 when it knows of none.
+func (m *metadataLog) Leader() (leader, epoch int32) {
+	packed := m.leader.Load()
+	return int32(packed >> 32), int32(packed)
+}
+
+func packLeader(leader, epoch int32) int64 { return int64(leader)<<32 | int64(uint32(epoch)) }
 
 func (m *metadataLog) publish(image *metadata.Image, delta *metadata.Delta) {
 	m.image.Store(image)

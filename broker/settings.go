@@ -29,11 +29,17 @@ var settings = []setting{
 	text("log.dirs", "The directory of all the broker's files; one.", func(c *Config) *string { return &c.DataDir }),
 	text("log.dir", "Another name of log.dirs.", func(c *Config) *string { return &c.DataDir }),
 	text("broker.rack", "The node's rack or zone.", func(c *Config) *string { return &c.Rack }),
-	number("node.id", "The node's id in its cluster.", func(c *Config) *int32 { return &c.NodeID }),
+	number("node.id", "The node's id in its cluster; 0: that of the data directory, or one the cluster gives.", func(c *Config) *int32 { return &c.NodeID }),
 	number("broker.id", "Another name of node.id.", func(c *Config) *int32 { return &c.NodeID }),
 	{"process.roles", metadata.ListConfig, "The node's roles: broker, controller.",
 		func(c *Config, v string) error { c.Roles = metadata.SplitList(v); return nil },
 		func(c *Config) string { return strings.Join(c.Roles, ",") }},
+	text("cluster.name", "The name under which nodes find one another; others are not heard.", func(c *Config) *string { return &c.ClusterName }),
+	text("inter.node.listener", "The address other nodes connect to, HOST:PORT; default: the host of listeners and a free port.", func(c *Config) *string { return &c.Internal }),
+	{"gossip.encryption.key", metadata.StringConfig, "Keys of 16, 24 or 32 bytes in base64, with commas between them, that the nodes of a cluster share: the first encrypts gossip, and a node that knows none is refused.",
+		func(c *Config, v string) error { c.GossipKeys = metadata.SplitList(v); return nil },
+		func(c *Config) string { return "" }},
+	toggle("controller.quorum.auto.join.enable", "Whether this controller becomes a voter of the metadata quorum by itself.", func(c *Config) *bool { return &c.AutoJoin }),
 	{"listeners", metadata.ListConfig, "The address clients connect to: PLAINTEXT://HOST:PORT.",
 		func(c *Config, v string) (err error) { c.Listen, err = plaintext(v); return err },
 		func(c *Config) string { return "PLAINTEXT://" + c.Listen }},
@@ -91,10 +97,10 @@ var ignoredSettings = map[string]string{
 	"transaction.state.log.min.isr":                    "this version has no transactions",
 	"share.coordinator.state.topic.replication.factor": "this version has no share groups",
 	"share.coordinator.state.topic.min.isr":            "this version has no share groups",
-	"controller.quorum.voters":                         "this version forms one-node clusters only",
-	"controller.quorum.bootstrap.servers":              "this version forms one-node clusters only",
-	"controller.listener.names":                        "the controller of a one-node cluster is reached in process",
-	"inter.broker.listener.name":                       "this version forms one-node clusters only",
+	"controller.quorum.voters":                         "the first voters find one another: --bootstrap-expect",
+	"controller.quorum.bootstrap.servers":              "nodes find one another by gossip: --join",
+	"controller.listener.names":                        "controllers are reached at inter.node.listener",
+	"inter.broker.listener.name":                       "brokers are reached at inter.node.listener",
 	"listener.security.protocol.map":                   "this version serves PLAINTEXT only",
 }
 
@@ -207,6 +213,19 @@ func duration(name, doc string, unit time.Duration, field func(*Config) *time.Du
 			return nil
 		},
 		func(c *Config) string { return strconv.FormatInt(int64(*field(c)/unit), 10) }}
+}
+
+func toggle(name, doc string, field func(*Config) *bool) setting {
+	return setting{name, metadata.BooleanConfig, doc,
+		func(c *Config, v string) error {
+			on, err := strconv.ParseBool(strings.ToLower(v))
+			if err != nil {
+				return errors.New("must be true or false")
+			}
+			*field(c) = on
+			return nil
+		},
+		func(c *Config) string { return strconv.FormatBool(*field(c)) }}
 }
 
 // negated is a switch that Kafka words the other way round than the field.

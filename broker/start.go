@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,7 +57,8 @@ func (b *Broker) start(ctx context.Context) error {
 			Msg("acknowledged records are not fsynced first: a crash of the machine loses some")
 	}
 	for _, step := range []func(context.Context) error{
-		b.openListener, b.openDirectory, b.startReplicas, b.startQuorum, b.startAdmin, b.register, b.serve,
+		b.openListener, b.openDirectory, b.startMembership, b.startPeers, b.startReplicas, b.startQuorum, b.startAdmin,
+		b.prepareLiveness, b.serveNodes, b.register, b.serve,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -103,7 +105,7 @@ func (b *Broker) openDirectory(context.Context) error {
 	}
 	b.directory = directory
 	b.started("data directory", func(context.Context) error { return directory.Close() })
-	return checkIdentity(b.env.FS, b.cfg.DataDir, b.cfg.NodeID)
+	return nil
 }
 
 // startReplicas makes what holds partitions and groups. Both are empty until the
@@ -197,9 +199,9 @@ func (b *Broker) startQuorum(context.Context) error {
 	b.log.onLeader = func(leader, epoch int32, image *metadata.Image) {
 		b.shell.leaderChanged(leader == b.cfg.NodeID, epoch, image)
 	}
+	b.shell.clusterID = b.membership.clusterID
 	ticks := make(chan struct{})
-	node, err := quorum.Start(quorum.Config{NodeID: b.cfg.NodeID, Dir: b.cfg.quorumDir(), FS: b.env.FS, Now: b.env.Now,
-		StateMachine: b.log, Logger: b.logger}, ticks)
+	node, err := quorum.Start(b.quorumConfig(), ticks)
 	if err != nil {
 		return err
 	}
@@ -222,7 +224,39 @@ func (b *Broker) startQuorum(context.Context) error {
 		}
 	})
 	b.background("controller", b.shell.run)
+	b.started("requests to the controller", func(context.Context) error {
+		b.asking.close()
+		return nil
+	})
+	b.membership.node.Store(node)
+	b.started("leadership of the metadata log", func(ctx context.Context) error { return b.resign(ctx, node) })
 	return nil
+}
+
+// resignTimeout bounds the wait for another node to lead the metadata log.
+const resignTimeout = time.Second
+
+// resign has another node lead the metadata log, if there is one, so that the cluster
+// need not notice first that this one is gone.
+func (b *Broker) resign(ctx context.Context, node *quorum.Node) error {
+	ctx, cancel := context.WithTimeout(ctx, resignTimeout)
+	defer cancel()
+	begun, err := node.TransferLeadership(ctx)
+	if err != nil || !begun {
+		return nil // without it the others take longer, that is all
+	}
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		if leader, _ := b.log.Leader(); leader >= 0 && leader != b.cfg.NodeID {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 func (b *Broker) startAdmin(context.Context) error {
@@ -238,18 +272,41 @@ func (b *Broker) startAdmin(context.Context) error {
 	return nil
 }
 
-// register registers the broker and waits until it is unfenced: then it leads its
-// partitions.
-func (b *Broker) register(ctx context.Context) error {
+// prepareLiveness makes what registers the broker.
+func (b *Broker) prepareLiveness(context.Context) error {
 	incarnation, err := metadata.NewUUID(b.env.Random)
 	if err != nil {
 		return err
 	}
-	b.liveness = &liveness{call: b.shell.call, log: b.log, logger: b.logger, heartbeat: b.cfg.Cluster.Heartbeat,
+	listeners := []metadata.Listener{{Name: listenerName, Host: b.advertise.host, Port: b.advertise.port}}
+	if b.internalAddress != "" {
+		host, port, err := splitAddress(b.internalAddress)
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, metadata.Listener{Name: internalListenerName, Host: host, Port: port})
+	}
+	b.liveness = &liveness{client: &controllerClient{broker: b}, log: b.log, logger: b.logger, heartbeat: b.cfg.Cluster.Heartbeat,
 		onRegistered: b.replicas.Start, unfenced: make(chan struct{}),
+		onEpoch: func(epoch int64) error {
+			return b.membership.book.keep(func(p *addressPage) { p.BrokerEpoch = &epoch })
+		},
 		register: controller.RegisterBroker{Broker: b.cfg.NodeID, Incarnation: incarnation, Rack: b.cfg.Rack, Roles: b.cfg.Roles,
-			Listeners: []metadata.Listener{{Name: listenerName, Host: b.advertise.host, Port: b.advertise.port}}}}
+			Listeners: listeners, ClusterID: b.membership.clusterID(), Directory: b.membership.outcome.Load().Directory.ID(),
+			PreviousEpoch: -1, Features: metadata.FeatureRanges()}}
+	if epoch := b.membership.book.BrokerEpoch; epoch != nil && b.cfg.Flush == FlushSync {
+		b.liveness.register.PreviousEpoch = *epoch
+	}
 	b.liveness.epoch.Store(-1)
+	return nil
+}
+
+// register registers the broker and waits until it is unfenced: then it leads its
+// partitions.
+func (b *Broker) register(ctx context.Context) error {
+	if !slices.Contains(b.cfg.Roles, BrokerRole) {
+		return nil
+	}
 	running, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -273,12 +330,7 @@ func (b *Broker) register(ctx context.Context) error {
 
 // serve opens the broker to clients.
 func (b *Broker) serve(context.Context) error {
-	h := handler.New(handler.Dependencies{
-		NodeID: b.cfg.NodeID, Image: b.log.Published, Now: b.env.Now, Logger: b.logger,
-		Controller: &controllerClient{b.shell, b.liveness, b.env.Random},
-		Partitions: partitions{b.replicas, b.cluster}, Groups: b.groups, LogDirs: logDirs(b.directory, b.replicas),
-		Config: b.cfg.handlers(),
-	})
+	h := handler.New(b.handlerDependencies(&controllerClient{broker: b}))
 	l := b.cfg.Limits
 	s := server.New(server.Config{Table: h.Table(), Handle: h.Handle, Logger: b.logger, Metrics: b.metrics,
 		Limits: server.Limits{RequestBytes: int(l.RequestBytes), Connections: int(l.Connections), Idle: l.ConnectionIdle}})
@@ -307,6 +359,18 @@ func (b *Broker) serve(context.Context) error {
 		Str("flush", string(b.cfg.Flush)).Msg("broker ready")
 	return nil
 }
+
+// handlerDependencies are what handlers of both listeners need.
+func (b *Broker) handlerDependencies(c handler.Controller) handler.Dependencies {
+	return handler.Dependencies{
+		NodeID: b.cfg.NodeID, InterNode: internalListenerName, Image: b.log.Published, Now: b.env.Now, Logger: b.logger, Controller: c,
+		Partitions: partitions{b.replicas, b.cluster}, Groups: b.groups, LogDirs: logDirs(b.directory, b.replicas),
+		Config: b.cfg.handlers(),
+	}
+}
+
+// nodesDrainTimeout is how long a stop waits for answers to other nodes.
+const nodesDrainTimeout = 500 * time.Millisecond
 
 // drainTimeout is how long a stop waits for answers that are under way.
 const drainTimeout = 5 * time.Second

@@ -42,8 +42,10 @@ One line on the standard output says when it is ready; the log goes to the
 standard error. Settings come from --config, then --set, then the other flags;
 each overrides the ones before.
 
-This version forms clusters of one node: --join, and a --bootstrap-expect other
-than 1, stop the start, and no gossip socket is opened.`,
+Alone it is a cluster of one. A cluster of three is formed by three of these,
+started in any order, each with --bootstrap-expect 3 and all but one with --join
+and the --gossip address of another; a node with --join alone joins a cluster that
+is there.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			config, err := f.resolve(c)
@@ -70,10 +72,10 @@ func (f *flags) register(c *cobra.Command) {
 	p.StringVar(&f.dataDir, "data-dir", "leat-data", "directory of all the broker's files")
 	p.StringVar(&f.listen, "listen", d.Listen, "address clients connect to, HOST:PORT; port 0 takes a free one")
 	p.StringVar(&f.advertise, "advertise", "", "HOST:PORT clients are told to connect to (default: where --listen is bound)")
-	p.StringVar(&f.gossip, "gossip", d.Gossip, "address nodes find each other at, HOST:PORT; checked, and not opened by this version")
-	p.StringSliceVar(&f.join, "join", nil, "addresses of nodes to join, HOST:PORT,...; refused by this version")
-	p.IntVar(&f.expect, "bootstrap-expect", d.BootstrapExpect, "number of nodes that form the cluster; this version: 1")
-	p.Int32Var(&f.node, "node-id", d.NodeID, "the node's id in its cluster, 1 or more")
+	p.StringVar(&f.gossip, "gossip", d.Gossip, "address nodes find each other at, HOST:PORT (default: none, with --join or --bootstrap-expect "+broker.DefaultGossip+")")
+	p.StringSliceVar(&f.join, "join", nil, "gossip addresses of nodes to join, HOST:PORT,...; one is enough")
+	p.IntVar(&f.expect, "bootstrap-expect", d.BootstrapExpect, "number of controllers that form a new cluster")
+	p.Int32Var(&f.node, "node-id", d.NodeID, "the node's id in its cluster, 1 or more (default: that of the data directory, or one the cluster gives)")
 	p.StringSliceVar(&f.roles, "roles", d.Roles, "roles of the node: broker,controller")
 	p.StringVar(&f.admin, "admin", "127.0.0.1:9644", "address of /healthz, /readyz and /metrics, HOST:PORT; empty for none")
 	p.StringVar(&f.config, "config", "", "file of name=value lines, as Kafka's server.properties")
@@ -159,7 +161,7 @@ func run(ctx context.Context, out io.Writer, config broker.Config) error {
 		admin = "none"
 	}
 	fmt.Fprintf(out, "leat broker ready: node %d, clients %s, admin %s, data %s, cluster %s\n",
-		config.NodeID, b.Addr(), admin, config.DataDir, b.ClusterID())
+		b.NodeID(), b.Addr(), admin, config.DataDir, b.ClusterID())
 	select {
 	case <-ctx.Done():
 	case <-b.Done():

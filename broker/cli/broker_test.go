@@ -38,7 +38,7 @@ func TestPrecedence(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	c, err = resolve(t)
-	if err != nil || c.DataDir != "leat-data" || c.Listen != "127.0.0.1:9092" || c.Gossip != "127.0.0.1:7946" || c.BootstrapExpect != 1 || len(c.Roles) != 2 {
+	if err != nil || c.DataDir != "leat-data" || c.Listen != "127.0.0.1:9092" || c.Gossip != "" || c.BootstrapExpect != 1 || len(c.Roles) != 2 {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for _, args := range [][]string{{"--set", "nonsense"}, {"--set", "a=b"}, {"--config", file + ".missing"}, {"--node-id", "0"}, {"--bootstrap-expect", "0"}} {
@@ -88,17 +88,5 @@ func TestRunUntilStopped(t *testing.T) {
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
-	}
-}
-
-func TestOneNodeOnly(t *testing.T) {
-	for _, args := range [][]string{{"--join", "127.0.0.1:7946"}, {"--bootstrap-expect", "3"}, {"--roles", "broker"}} {
-		c := Command()
-		c.SilenceUsage, c.SilenceErrors = true, true
-		c.SetArgs(append(args, "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0", "--admin", ""))
-		err := c.ExecuteContext(context.Background())
-		if err == nil || !strings.Contains(err.Error(), "one-node clusters only") || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%v: %v", args, err)
-		}
 	}
 }

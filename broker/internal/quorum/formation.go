@@ -162,6 +162,9 @@ func (f *Formation) begin() error {
 	return f.save(formationRecord{Directory: directory, Node: f.cfg.Self.Node})
 }
 
+// Located says where the others find this node; see Candidate.Address.
+func (f *Formation) Located(address string) { f.cfg.Self.Address = address }
+
 // Self is this node as the others should see it.
 func (f *Formation) Self() Candidate { return f.cfg.Self }
 

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/leatlog/leat/broker/internal/vfs"
 )
@@ -50,8 +51,9 @@ func readFormation(disk vfs.FS, dir string) (r formationRecord, found bool, err 
 	return r, true, nil
 }
 
-// HasLog says that a directory has a metadata log already.
-func HasLog(disk vfs.FS, dir string) (bool, error) {
+// WithoutFormation says that a directory has a metadata log and no record of how its
+// cluster was formed: a version that knew clusters of one node only made it.
+func WithoutFormation(disk vfs.FS, dir string) (bool, error) {
 	names, err := disk.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -59,10 +61,6 @@ func HasLog(disk vfs.FS, dir string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("quorum: list %s: %w", dir, err)
 	}
-	for _, name := range names {
-		if path.Ext(name) == checkpointSuffix {
-			return true, nil
-		}
-	}
-	return false, nil
+	isCheckpoint := func(name string) bool { return path.Ext(name) == checkpointSuffix }
+	return slices.ContainsFunc(names, isCheckpoint) && !slices.Contains(names, formationFile), nil
 }

@@ -20,6 +20,7 @@ type Member struct {
 	disk *disk
 
 	voters   *raftpb.ConfState
+	role     atomic.Int32 // a Role, for readers on other goroutines
 	applied  uint64
 	readable atomic.Int64 // the offset after the last applied entry, for readers on other goroutines
 	// sinceEntries and sinceBytes count what was applied since the last checkpoint.

@@ -194,15 +194,8 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-// Joined says that this replica is a member of the quorum, as voter or learner.
-func (n *Node) Joined(ctx context.Context) (bool, error) {
-	joined := false
-	err := n.wait(ctx, func(m *Member, done func(error)) {
-		joined = m.Joined()
-		done(nil)
-	})
-	return err == nil && joined, err
-}
+// Role is what this replica is in the quorum, as applied.
+func (n *Node) Role() Role { return n.member.Role() }
 
 // TransferLeadership is Member.TransferLeadership; it does not wait for its success.
 func (n *Node) TransferLeadership(ctx context.Context) (bool, error) {

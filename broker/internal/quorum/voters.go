@@ -44,11 +44,19 @@ func (m *Member) Members() (voters, learners []Replica) {
 // self is the replica of this member.
 func (m *Member) self() Replica { return Replica{m.cfg.NodeID, m.cfg.Directory} }
 
-// Joined says that this replica is a voter or a learner.
-func (m *Member) Joined() bool {
-	voters, learners := m.Members()
-	return slices.Contains(voters, m.self()) || slices.Contains(learners, m.self())
-}
+// Role is what a replica is in the quorum.
+type Role int32
+
+// The roles, in rising order.
+const (
+	Outsider Role = iota // not taken in, as far as it knows
+	Learner              // has the log, and no vote
+	Voter
+)
+
+// Role returns what this replica is, as applied. Safe for concurrent use with the
+// driver.
+func (m *Member) Role() Role { return Role(m.role.Load()) }
 
 // JoinRequest asks the leader to take a replica in.
 type JoinRequest struct {
@@ -233,6 +241,15 @@ func (m *Member) settleVoterChange() {
 
 func (m *Member) setVoters(state *raftpb.ConfState) {
 	m.voters = state
+	voters, learners := m.Members()
+	switch {
+	case slices.Contains(voters, m.self()):
+		m.role.Store(int32(Voter))
+	case slices.Contains(learners, m.self()):
+		m.role.Store(int32(Learner))
+	default:
+		m.role.Store(int32(Outsider))
+	}
 	m.heard = map[uint64]int{}
 	for _, ids := range [][]uint64{state.GetVoters(), state.GetVotersOutgoing(), state.GetLearners()} {
 		for _, id := range ids {

@@ -61,7 +61,7 @@ func fill(r *rand.Rand, v reflect.Value) {
 		v.SetBool(r.Intn(2) == 0)
 	case reflect.Float64:
 		v.SetFloat(r.Float64())
-	case reflect.Uint8:
+	case reflect.Uint8, reflect.Uint16:
 		v.SetUint(uint64(r.Intn(256)))
 	default:
 		v.SetInt(int64(int8(r.Intn(256))))
