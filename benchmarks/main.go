@@ -2,6 +2,10 @@
 // machine. It asserts nothing.
 //
 //	go run ./benchmarks
+//	go run ./benchmarks guarantee [HOST:PORT]
+//
+// The second form measures what exactly-once costs, on a cluster or on a broker
+// of its own.
 package main
 
 import (
@@ -33,8 +37,10 @@ func run(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == idleFlag:
 		return idleBroker()
+	case len(args) > 0 && len(args) <= 2 && args[0] == "guarantee":
+		return printGuarantee(context.Background(), strings.Join(args[1:], ""))
 	case len(args) > 0:
-		return errors.New("usage: go run ./benchmarks")
+		return errors.New("usage: go run ./benchmarks [guarantee [HOST:PORT]]")
 	}
 	fmt.Printf("%s %s/%s, %d processors\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	if err := printEngine(); err != nil {
