@@ -107,6 +107,7 @@ func (op *fetchOp) read() (bytes int64, ready bool) {
 func (item *fetchItem) read(op *fetchOp, image *metadata.Image, left int32, atLeastOne bool) {
 	item.result, item.records = ReadResult{DivergingEpoch: -1}, nil
 	id, _, err := resolveTopic(image, op.body.Version >= 13, item.name, item.id)
+	item.committed = op.body.IsolationLevel == 1
 	if err == nil {
 		item.partition, err = op.h.Partitions.Partition(id, item.fetchKey.partition)
 	}
@@ -117,7 +118,7 @@ func (item *fetchItem) read(op *fetchOp, image *metadata.Image, left int32, atLe
 	item.result = item.partition.Read(ReadRequest{
 		Offset: item.offset, MaxBytes: min(item.maxBytes, left), AtLeastOne: atLeastOne,
 		CurrentLeaderEpoch: item.currentLeaderEpoch, LastFetchedEpoch: item.lastFetchedEpoch,
-		Committed: op.body.IsolationLevel == 1, Nearby: op.body.Version >= 11,
+		Committed: item.committed, Nearby: op.body.Version >= 11,
 	})
 	if movedLeader(item.result.Err) {
 		item.leaderID, item.result.LeaderEpoch = leaderOf(image, id, item.fetchKey.partition)

@@ -72,12 +72,7 @@ func appendFetchPartition(dst []byte, version int16, item *fetchItem, cuts []int
 	if version >= 5 {
 		dst = appendInt64(dst, start)
 	}
-	// Aborted transactions: null, as to a reader of uncommitted records.
-	if flexible {
-		dst = append(dst, 0)
-	} else {
-		dst = appendInt32(dst, -1)
-	}
+	dst = appendAborted(dst, flexible, item)
 	if version >= 11 {
 		dst = appendInt32(dst, -1) // preferred read replica
 	}
@@ -94,6 +89,27 @@ func appendFetchPartition(dst []byte, version int16, item *fetchItem, cuts []int
 		dst = appendFetchPartitionTags(dst, version, item)
 	}
 	return dst, cuts
+}
+
+// appendAborted writes the aborted transactions: null to a reader of uncommitted
+// records and with an error.
+func appendAborted(dst []byte, flexible bool, item *fetchItem) []byte {
+	switch {
+	case item.committed && item.result.Err == nil:
+		dst = appendArrayLen(dst, len(item.result.Aborted), flexible)
+	case flexible:
+		return append(dst, 0)
+	default:
+		return appendInt32(dst, -1)
+	}
+	for _, t := range item.result.Aborted {
+		dst = appendInt64(dst, t.ProducerID)
+		dst = appendInt64(dst, t.FirstOffset)
+		if flexible {
+			dst = append(dst, 0)
+		}
+	}
+	return dst
 }
 
 // appendFetchPartitionTags writes the diverging epoch (tag 0) and from version 16

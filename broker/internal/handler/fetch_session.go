@@ -54,6 +54,7 @@ type fetchItem struct {
 	cached    *cachedPartition // of the session, nil without one
 	partition Partition        // nil when it is not found
 	leaderID  int32
+	committed bool // who asks reads committed records only
 	follower  bool // who asks is one: with an error it is told LogStart, too
 	result    ReadResult
 	records   []byte // what was read of result.Slice, nil when it is sent from the file

@@ -100,7 +100,10 @@ type ReadResult struct {
 	HighWatermark    int64
 	LastStableOffset int64
 	LogStart         int64
-	LeaderEpoch      int32
+	// Aborted are the aborted transactions of what is in Slice, of a read with
+	// Committed; their producers' batches from FirstOffset on are not to be seen.
+	Aborted     []storage.AbortedTxn
+	LeaderEpoch int32
 	// Position is the point in the partition's growth at which Read looked, for Wait.
 	Position int64
 	// DivergingEpoch is -1 when the reader's log and this one agree.

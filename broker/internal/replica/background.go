@@ -40,6 +40,7 @@ func (m *Manager) Retain() {
 		if r.log == nil || r.Failure() != nil {
 			return
 		}
+		r.log.FirstUnstableOffset(r.HighWatermark()) // forgets ended transactions that nobody asked for
 		removed, err := r.log.ApplyRetention(now, r.HighWatermark())
 		if err != nil {
 			m.logger.Error().Err(err).Str("topic", r.name).Int32("partition", r.partition).Msg("retention failed")

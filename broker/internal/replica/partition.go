@@ -154,10 +154,6 @@ func (p *Partition) PartitionEpoch() int32 { return p.partitionEpoch }
 // HighWatermark is the exclusive end of what is durable on all in-sync replicas.
 func (p *Partition) HighWatermark() int64 { return p.high }
 
-// LastStableOffset is the exclusive end of what read_committed may see. Without
-// open transactions that is the high watermark.
-func (p *Partition) LastStableOffset() int64 { return p.high }
-
 // Position counts the bytes that became readable so far. A reader takes it
 // before it reads and waits for it to grow.
 func (p *Partition) Position() int64 { return p.readable }

@@ -34,7 +34,10 @@ type ReadResult struct {
 	HighWatermark    int64
 	LastStableOffset int64
 	LogStart         int64
-	LeaderEpoch      int32
+	// Aborted are the aborted transactions of what is in Slice, of a read with
+	// Committed; their producers' batches from FirstOffset on are not to be seen.
+	Aborted     []storage.AbortedTxn
+	LeaderEpoch int32
 	// Position is the point in the partition's growth at which Read looked, for Wait.
 	Position int64
 	// DivergingEpoch is -1 when the reader's log and this one agree.
@@ -54,9 +57,19 @@ type look struct {
 }
 
 func (r *Replica) look(currentLeaderEpoch int32, nearby bool) look {
+	now := r.lookCore(currentLeaderEpoch, nearby)
+	if r.log != nil {
+		if first, ok := r.log.FirstUnstableOffset(now.high); ok {
+			now.stable = min(now.stable, first)
+		}
+	}
+	return now
+}
+
+func (r *Replica) lookCore(currentLeaderEpoch int32, nearby bool) look {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := look{high: r.core.HighWatermark(), stable: r.core.LastStableOffset(),
+	now := look{high: r.core.HighWatermark(), stable: r.core.HighWatermark(),
 		position: r.core.Position(), epoch: r.core.LeaderEpoch(), behind: r.core.HighWatermark() < r.core.EpochStart()}
 	if nearby {
 		now.err = r.core.CheckReplica(currentLeaderEpoch)
@@ -78,6 +91,13 @@ func (r *Replica) Read(q ReadRequest) ReadResult {
 		limit = now.stable
 	}
 	r.slice(&q, limit, &result)
+	if q.Committed && result.Slice.Size > 0 {
+		var err error
+		if result.Aborted, err = r.log.AbortedTransactions(nil, q.Offset, result.Slice.End); err != nil {
+			result.Slice.Release()
+			result.Slice, result.Err = storage.Slice{}, r.readError(err)
+		}
+	}
 	r.traffic.sent(result.Slice.Size)
 	return result
 }

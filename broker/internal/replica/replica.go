@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/record"
 	"github.com/leatlog/leat/broker/internal/storage"
 )
 
@@ -20,6 +21,9 @@ type Replica struct {
 	log       *storage.Log // nil when it could not be opened
 	onSynced  func(synced int64, err error)
 
+	// verifyMu keeps markers out between the check of a transaction and the append
+	// that follows from it. It is taken before appendMu.
+	verifyMu sync.Mutex
 	appendMu sync.Mutex
 
 	mu       sync.Mutex
@@ -142,6 +146,49 @@ func (r *Replica) Append(batch []byte, acks int16, deadline time.Time, tag int, 
 		sink.Appended(tag, nil, info.BaseOffset, info.LogAppendTime, info.LogStartOffset)
 	}
 	r.carryOut(fx)
+}
+
+// AppendVerified is Append for a transactional batch whose transaction was verified
+// with its coordinator when ended transactions of the producer had ended here
+// (storage.TransactionState). It returns false, having done nothing, when another
+// has ended since and none is open: the transaction has to be verified again.
+func (r *Replica) AppendVerified(batch []byte, ended uint32, acks int16, deadline time.Time, tag int, sink AppendSink) bool {
+	if r.log == nil {
+		r.Append(batch, acks, deadline, tag, sink) // which says why not
+		return true
+	}
+	header := record.Batch(batch)
+	r.verifyMu.Lock()
+	defer r.verifyMu.Unlock()
+	if s := r.log.TransactionState(header.ProducerID(), header.ProducerEpoch()); !s.Open && s.Ended != ended {
+		return false
+	}
+	r.Append(batch, acks, deadline, tag, sink)
+	return true
+}
+
+// AppendMarker appends the batch that ends a transaction (storage.AppendMarker), with
+// acks -1.
+func (r *Replica) AppendMarker(batch []byte, sink AppendSink) {
+	r.verifyMu.Lock()
+	defer r.verifyMu.Unlock()
+	r.Append(batch, -1, time.Time{}, 0, sink)
+}
+
+// TransactionState returns the state of a producer's transaction in this partition.
+func (r *Replica) TransactionState(producerID int64, epoch int16) storage.TransactionState {
+	if r.log == nil {
+		return storage.TransactionState{}
+	}
+	return r.log.TransactionState(producerID, epoch)
+}
+
+// Producers returns the producers that are known, by id, or why nobody may ask here.
+func (r *Replica) Producers() ([]storage.Producer, *kerr.Error) {
+	if now := r.lookCore(-1, false); now.err != nil {
+		return nil, now.err
+	}
+	return r.log.Producers(), nil
 }
 
 // append writes the batch and steps the core. With acks -1 and no error, parked

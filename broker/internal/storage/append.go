@@ -253,6 +253,9 @@ func (l *Log) write(batches []byte, first, next int64) error {
 		if err != nil {
 			return l.fence(err) // it was read before
 		}
+		if batch.IsTransactional() {
+			l.unstable.Store(true)
+		}
 		if batch.ProducerID() >= 0 {
 			l.producers.see(batch.ProducerID(), l.env.Now().UnixMilli())
 		}

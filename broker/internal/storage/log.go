@@ -55,6 +55,10 @@ type Log struct {
 	inRound  bool
 	roundErr error
 
+	// unstable is false when no transaction can hold the last stable offset back, so
+	// that most reads take no lock.
+	unstable atomic.Bool
+
 	mu            sync.Mutex // the appender
 	producers     producers
 	epochs        epochs
@@ -100,6 +104,7 @@ func Open(env Env, dir string, cfg Config) (*Log, error) {
 		}
 		return nil, fmt.Errorf("storage: open %s: %w", dir, err)
 	}
+	l.unstable.Store(true) // the first read finds out
 	return l, nil
 }
 
@@ -272,7 +277,53 @@ func (l *Log) Producers() []Producer {
 // open or whose end is not below the high watermark; ok is false without one. The
 // last stable offset is that, or else the high watermark.
 func (l *Log) FirstUnstableOffset(highWatermark int64) (offset int64, ok bool) {
+	if !l.unstable.Load() {
+		return 0, false
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.producers.firstUnstable(highWatermark)
+	if offset, ok = l.producers.firstUnstable(highWatermark); !ok {
+		l.unstable.Store(false)
+	}
+	return offset, ok
+}
+
+// TransactionState is what a leader has to know of a producer before it takes a
+// transactional batch of it.
+type TransactionState struct {
+	// Open says that the producer has a transaction open in this partition, in the
+	// epoch asked for.
+	Open bool
+	// Ended counts the transactions that ended here since the log was opened. A batch
+	// whose transaction was verified at one count must not be appended at another: the
+	// transaction may be over (KIP-890).
+	Ended uint32
+}
+
+// TransactionState returns the state of a producer's transaction in this partition.
+func (l *Log) TransactionState(producerID int64, epoch int16) TransactionState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, ok := l.producers.byID[producerID]
+	if !ok {
+		return TransactionState{}
+	}
+	return TransactionState{Open: p.txnStart >= 0 && p.epoch == epoch, Ended: p.ended}
+}
+
+// CheckProducer says whether a batch, or with a coordinatorEpoch of 0 or more a
+// marker, of a producer would be fenced: ErrInvalidProducerEpoch or
+// ErrCoordinatorFenced.
+func (l *Log) CheckProducer(producerID int64, epoch int16, coordinatorEpoch int32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, ok := l.producers.byID[producerID]
+	switch {
+	case !ok:
+	case epoch < p.epoch:
+		return fmt.Errorf("%w: producer %d has epoch %d, newest is %d", ErrInvalidProducerEpoch, producerID, epoch, p.epoch)
+	case coordinatorEpoch >= 0 && coordinatorEpoch < p.coordinatorEpoch:
+		return fmt.Errorf("%w: coordinator epoch %d, newest is %d", ErrCoordinatorFenced, coordinatorEpoch, p.coordinatorEpoch)
+	}
+	return nil
 }

@@ -41,6 +41,8 @@ type producer struct {
 	// seen is when the last batch was appended here, in ms. Expiry counts from it too,
 	// so that a producer of old records is not forgotten while it is at work.
 	seen int64
+	// ended counts the markers appended since the log was opened.
+	ended uint32
 }
 
 func newProducer(id int64) producer {
@@ -89,6 +91,29 @@ const (
 	markerAbort  = 0
 	markerCommit = 1
 )
+
+// AppendMarker appends to dst the control batch that ends a producer's transaction,
+// at a time in ms.
+func AppendMarker(dst []byte, producerID int64, epoch int16, commit bool, coordinatorEpoch int32, timestamp int64) []byte {
+	kind := uint16(markerAbort)
+	if commit {
+		kind = markerCommit
+	}
+	key := binary.BigEndian.AppendUint16([]byte{0, 0}, kind)
+	value := binary.BigEndian.AppendUint32([]byte{0, 0}, uint32(coordinatorEpoch))
+	b := record.NewBuilder(record.CodecNone)
+	b.SetProducer(producerID, epoch, record.NoSequence)
+	b.SetTransactional()
+	b.SetControl()
+	b.Append(timestamp, key, value, nil)
+	return b.Build(dst)
+}
+
+// ParseMarker says whether a control batch ends a transaction, and how.
+func ParseMarker(b record.Batch) (commit, ok bool, err error) {
+	marker, ok, err := parseMarker(b)
+	return marker.commit, ok, err
+}
 
 // parseMarker reads a transaction's end marker; ok is false for control records
 // of another kind and for control batches that were compacted to nothing.
@@ -174,6 +199,7 @@ func (p *producer) appendMarker(b record.Batch, m endMarker) (completedTxn, bool
 	p.coordinatorEpoch = m.coordinatorEpoch
 	p.timestamp = b.MaxTimestamp()
 	p.txnStart = -1
+	p.ended++
 	return done, done.firstOffset >= 0
 }
 

@@ -19,6 +19,7 @@ type Slice struct {
 	File     vfs.File // nil when there is nothing to read
 	Position int64
 	Size     int
+	End      int64 // exclusive: no batch in it goes beyond this offset
 	handle   *handle
 }
 
@@ -133,13 +134,13 @@ func (l *Log) findIn(s *segment, offset, limit int64, maxBytes int, atLeastOne b
 	if position >= size {
 		return Slice{}, false, nil
 	}
-	end := position
+	end, upTo := position, limit
 	switch nextOffset, firstEnd := first.NextOffset(), position+int64(first.Size()); {
 	case nextOffset > limit:
 		return Slice{}, true, nil
 	case size-position <= int64(maxBytes) && s.end.Load() <= limit:
 		// size was loaded before end, so that all batches within size end below it.
-		end = size
+		end, upTo = size, s.end.Load()
 		l.hints.put(s.base, s.end.Load(), end)
 	default:
 		var next int64
@@ -153,9 +154,10 @@ func (l *Log) findIn(s *segment, offset, limit int64, maxBytes int, atLeastOne b
 			end, next = firstEnd, nextOffset
 		}
 		l.hints.put(s.base, next, end)
+		upTo = min(next, limit)
 	}
 	keep = true
-	return Slice{File: f, Position: position, Size: int(end - position), handle: &s.file}, true, nil
+	return Slice{File: f, Position: position, Size: int(end - position), End: upTo, handle: &s.file}, true, nil
 }
 
 // lastWithin returns the end of the last batch, from position on, that ends at or

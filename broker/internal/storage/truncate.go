@@ -27,6 +27,7 @@ func (l *Log) TruncateTo(offset int64) error {
 		l.epochs.truncateEnd(offset)
 		return nil
 	}
+	l.unstable.Store(true) // a transaction whose end is cut is open again
 	if offset < l.start.Load() {
 		return fmt.Errorf("%w: truncate to %d, the log starts at %d", ErrOffsetOutOfRange, offset, l.start.Load())
 	}
