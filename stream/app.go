@@ -104,6 +104,7 @@ func (a *App) run(ctx context.Context) (err error) {
 	if err := a.connect(ctx); err != nil {
 		return err
 	}
+	defer a.startGuests()()
 	var wait sync.WaitGroup
 	for _, w := range a.workers {
 		wait.Go(w.run)

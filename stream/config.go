@@ -100,6 +100,9 @@ type Config struct {
 	// 2 MiB.
 	BufferBytes int
 
+	// Guests run as long as the App does, on its addresses, dialer and stores.
+	Guests []Guest
+
 	// Logger gets what is worth telling. The zero value is silent.
 	Logger zerolog.Logger
 	// Metrics registers the App's metrics; nil registers none.

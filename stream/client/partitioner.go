@@ -9,6 +9,10 @@ func PartitionOf(key []byte, n int32) int32 {
 	return int32(murmur2(key)&0x7fffffff) % n
 }
 
+// KeyHash returns the hash of a key by which Kafka's clients choose partitions: its
+// murmur2. They drop the sign bit before they take the remainder.
+func KeyHash(key []byte) uint32 { return murmur2(key) }
+
 // murmur2 is the 32-bit MurmurHash2 with the seed that Kafka's clients use.
 func murmur2(b []byte) uint32 {
 	const (
