@@ -35,7 +35,7 @@ func (c *Controller) alterReassignments(e AlterPartitionReassignments) {
 			result := kmsg.NewAlterPartitionAssignmentsResponseTopicPartition()
 			result.Partition = p.Partition
 			var change *metadata.PartitionChange
-			no := left.take(nil)
+			var no *refusal
 			if counts[t.Topic][p.Partition] > 1 {
 				no = refusef(kerr.InvalidRequest, "The partition %s is in the request more than once.", partitionName(t.Topic, p.Partition))
 			} else {

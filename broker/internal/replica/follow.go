@@ -15,7 +15,7 @@ type FetchPoint struct {
 	LeaderEpoch int32 // of the leader it asks
 	// Offset is the end of its log, all of which it has on disk; -1 when the log is
 	// lost and has to be copied anew.
-	Offset    int64
+	Offset int64
 	// LastEpoch is the newest epoch of the log, -1 without one. It may have no record:
 	// this broker may have led in it and appended nothing.
 	LastEpoch int32
