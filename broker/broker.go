@@ -28,6 +28,7 @@ import (
 	"github.com/leatlog/leat/broker/internal/coordinator"
 	"github.com/leatlog/leat/broker/internal/group"
 	"github.com/leatlog/leat/broker/internal/peer"
+	"github.com/leatlog/leat/broker/internal/quorum"
 	"github.com/leatlog/leat/broker/internal/replica"
 	"github.com/leatlog/leat/broker/internal/storage"
 	"github.com/leatlog/leat/broker/internal/wire"
@@ -132,6 +133,16 @@ func (b *Broker) AdminAddr() string {
 
 // NodeID returns the node's id in its cluster.
 func (b *Broker) NodeID() int32 { return b.cfg.NodeID }
+
+// Voter says that this node votes in the metadata quorum; one that does not follows it.
+func (b *Broker) Voter() bool { return b.cluster.node.Role() == quorum.Voter }
+
+// Controller returns the id of the node that is the active controller, as far as this
+// node knows; -1 when it knows of none.
+func (b *Broker) Controller() int32 {
+	leader, _ := b.log.Leader()
+	return leader
+}
 
 // ClusterID returns the id of the cluster: 22 characters, made at the first start.
 func (b *Broker) ClusterID() string { return b.log.Published().ClusterID() }

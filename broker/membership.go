@@ -27,6 +27,7 @@ import (
 type membership struct {
 	cfg       *Config
 	logger    zerolog.Logger
+	meta      gossip.Meta    // what this node says of itself
 	gossip    *gossip.Gossip // nil in a cluster of one that no node can join
 	formation *quorum.Formation
 	courier   *courier
@@ -194,12 +195,12 @@ func (m *membership) startGossip(internal, client string) error {
 		return err
 	}
 	m.courier = newCourier()
-	meta := gossip.Meta{Node: -1, Broker: slices.Contains(m.cfg.Roles, BrokerRole), Controller: slices.Contains(m.cfg.Roles, ControllerRole),
+	m.meta = gossip.Meta{Node: -1, Broker: slices.Contains(m.cfg.Roles, BrokerRole), Controller: slices.Contains(m.cfg.Roles, ControllerRole),
 		Rack: m.cfg.Rack, Internal: internal, Client: client}
 	if m.formation != nil {
-		meta.Expect = m.formation.Self().Expect
+		m.meta.Expect = m.formation.Self().Expect
 	}
-	m.describe(&meta)
+	m.describe(&m.meta)
 	name := memberName(0)
 	if m.formation != nil {
 		name = memberName(m.formation.Self().Directory)
@@ -209,7 +210,7 @@ func (m *membership) startGossip(internal, client string) error {
 		bind = m.book.keptAddress(host, m.book.Gossip)
 	}
 	m.gossip, err = gossip.Start(gossip.Config{Name: name, Bind: bind, Label: m.cfg.ClusterName, Keys: keys,
-		Join: m.book.joinAddresses(m.cfg.Join), Meta: meta, Logger: m.logger,
+		Join: m.book.joinAddresses(m.cfg.Join), Meta: m.meta, Logger: m.logger,
 		Received: func(from string, body []byte) { m.inbox.put(letter{from, slices.Clone(body)}) },
 	})
 	if err != nil {
@@ -287,13 +288,10 @@ func (m *membership) tick(tick int) error {
 	if err := m.book.remember(members, m.cfg.Gossip); err != nil {
 		return err
 	}
-	for _, own := range members {
-		if own.Address == m.cfg.Gossip {
-			meta := own.Meta
-			m.describe(&meta)
-			m.gossip.SetMeta(meta)
-		}
-	}
+	// Not from what gossip has at this address: that may still be of a node whose disk
+	// was lost.
+	m.describe(&m.meta)
+	m.gossip.SetMeta(m.meta)
 	if tick%joinTicks == 0 {
 		m.askIn(members)
 	}

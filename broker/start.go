@@ -239,6 +239,9 @@ const resignTimeout = time.Second
 // resign has another node lead the metadata log, if there is one, so that the cluster
 // need not notice first that this one is gone.
 func (b *Broker) resign(ctx context.Context, node *quorum.Node) error {
+	if ctx.Err() != nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, resignTimeout)
 	defer cancel()
 	begun, err := node.TransferLeadership(ctx)

@@ -95,6 +95,14 @@ const memoryAddress = "broker.test:9092"
 // the broker does not start.
 func Start(t testing.TB, opts ...Option) *Broker {
 	t.Helper()
+	b := newBroker(t, opts)
+	t.Cleanup(b.Stop)
+	b.Restart()
+	return b
+}
+
+// newBroker returns a broker that does not run.
+func newBroker(t testing.TB, opts []Option) *Broker {
 	var o options
 	for _, opt := range opts {
 		opt(&o)
@@ -115,10 +123,7 @@ func Start(t testing.TB, opts ...Option) *Broker {
 	if c.Environment.FS == nil {
 		c.Environment.FS = vfs.OS{}
 	}
-	b := &Broker{t: t, config: c, memory: o.memoryNetwork}
-	t.Cleanup(b.Stop)
-	b.Restart()
-	return b
+	return &Broker{t: t, config: c, memory: o.memoryNetwork}
 }
 
 // Addr returns the address that clients connect to, HOST:PORT: where the broker
@@ -168,7 +173,9 @@ func (b *Broker) Stop() {
 func (b *Broker) Kill() {
 	if r := b.running.Swap(nil); r != nil {
 		b.disk.kill()
-		_ = r.Close() // it cannot close cleanly: its disk is gone
+		dead, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = r.Shutdown(dead) // it cannot close cleanly: its disk is gone
 	}
 }
 
@@ -190,6 +197,12 @@ func (b *Broker) PowerCut(seed uint64) {
 func (b *Broker) Restart() {
 	b.t.Helper()
 	b.Stop()
+	if err := b.start(); err != nil {
+		b.t.Fatalf("brokertest: start: %v", err)
+	}
+}
+
+func (b *Broker) start() error {
 	c := b.config
 	b.disk = newKillableFS(c.Environment.FS)
 	c.Environment.FS = b.disk
@@ -202,10 +215,11 @@ func (b *Broker) Restart() {
 	defer cancel()
 	r, err := broker.Start(ctx, c)
 	if err != nil {
-		b.t.Fatalf("brokertest: start: %v", err)
+		return err
 	}
 	if !b.memory && b.config.Listen != r.ListenAddr() {
 		b.config.Listen = r.ListenAddr() // port 0 became this one, which the next start takes again
 	}
 	b.running.Store(r)
+	return nil
 }

@@ -1,0 +1,160 @@
+package brokertest
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/leatlog/leat/broker"
+	"github.com/leatlog/leat/broker/internal/vfs"
+)
+
+// Cluster is a cluster of brokers that runs in a test. Its methods may be called
+// from one goroutine at a time.
+type Cluster struct {
+	t     testing.TB
+	nodes []*Broker
+}
+
+// StartCluster starts a cluster of n nodes on the loopback interface, each a broker
+// and a controller with a directory of its own, and stops it when the test ends. It
+// returns when every node serves clients. A node that dies is fenced after 2 s,
+// sooner than by default.
+//
+// Options hold for every node. Dir makes each node a folder of that directory, and
+// InMemoryDisk gives each a disk of its own; InMemoryNetwork is not possible.
+func StartCluster(t testing.TB, n int, opts ...Option) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t}
+	gossip := freePorts(t, n)
+	for i := range n {
+		b := newBroker(t, opts)
+		if b.memory {
+			t.Fatal("brokertest: a cluster needs a network: leave InMemoryNetwork out")
+		}
+		switch b.config.Environment.FS.(type) {
+		case *vfs.Mem:
+			b.config.Environment.FS = vfs.NewMem()
+		default:
+			b.config.DataDir = filepath.Join(b.config.DataDir, fmt.Sprint("node-", i))
+		}
+		b.config.Gossip, b.config.BootstrapExpect = gossip[i], n
+		if i > 0 {
+			b.config.Join = gossip[:1]
+		}
+		if d := broker.DefaultConfig(); b.config.Cluster == d.Cluster {
+			b.config.Cluster.Heartbeat, b.config.Cluster.Session = 250*time.Millisecond, 2*time.Second
+		}
+		c.nodes = append(c.nodes, b)
+	}
+	t.Cleanup(c.Stop)
+	c.Restart()
+	return c
+}
+
+// freePorts returns addresses that were free a moment ago.
+func freePorts(t testing.TB, n int) []string {
+	t.Helper()
+	var list []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		list = append(list, l.Addr().String())
+	}
+	return list
+}
+
+// Node returns node i, from 0 on, to be killed, stopped or restarted.
+func (c *Cluster) Node(i int) *Broker { return c.nodes[i] }
+
+// Size is the number of nodes, those that do not run included.
+func (c *Cluster) Size() int { return len(c.nodes) }
+
+// Addrs returns the addresses of all nodes, for clients to begin with.
+func (c *Cluster) Addrs() []string {
+	var list []string
+	for _, b := range c.nodes {
+		list = append(list, b.Addr())
+	}
+	return list
+}
+
+// Kill ends node i as kill -9 would; see Broker.Kill.
+func (c *Cluster) Kill(i int) { c.nodes[i].Kill() }
+
+// PowerCut cuts the power of node i; see Broker.PowerCut.
+func (c *Cluster) PowerCut(i int, seed uint64) { c.nodes[i].PowerCut(seed) }
+
+// Wipe kills node i and gives it an empty disk. It keeps its id.
+func (c *Cluster) Wipe(i int) {
+	c.t.Helper()
+	b := c.nodes[i]
+	if r := b.Running(); r != nil {
+		b.config.NodeID = r.NodeID()
+	}
+	b.Kill()
+	if _, memory := b.config.Environment.FS.(*vfs.Mem); memory {
+		b.config.Environment.FS = vfs.NewMem()
+		return
+	}
+	b.config.DataDir += "-wiped"
+}
+
+// Restart starts nodes again on what is on their disks, all at once and in no order,
+// and returns when they serve clients. Without nodes it starts those that do not run.
+func (c *Cluster) Restart(nodes ...int) {
+	c.t.Helper()
+	var starting []*Broker
+	for _, b := range c.nodes {
+		if len(nodes) == 0 && b.Running() == nil {
+			starting = append(starting, b)
+		}
+	}
+	for _, i := range nodes {
+		c.nodes[i].Stop()
+		starting = append(starting, c.nodes[i])
+	}
+	errs := make([]error, len(starting))
+	var all sync.WaitGroup
+	for n, b := range starting {
+		all.Go(func() { errs[n] = b.start() })
+	}
+	all.Wait()
+	for n, err := range errs {
+		if err != nil {
+			c.t.Fatalf("brokertest: start of a node at %s: %v", starting[n].config.Gossip, err)
+		}
+	}
+}
+
+// Stop stops all nodes cleanly.
+func (c *Cluster) Stop() {
+	var all sync.WaitGroup
+	for _, b := range c.nodes {
+		all.Go(b.Stop)
+	}
+	all.Wait()
+}
+
+// Controller returns the place of the node that is the active controller, as a node
+// that runs has it; -1 while there is none.
+func (c *Cluster) Controller() int {
+	for _, b := range c.nodes {
+		r := b.Running()
+		if r == nil {
+			continue
+		}
+		for i, other := range c.nodes {
+			if o := other.Running(); o != nil && o.NodeID() == r.Controller() {
+				return i
+			}
+		}
+	}
+	return -1
+}
