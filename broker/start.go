@@ -112,8 +112,13 @@ func (b *Broker) openDirectory(context.Context) error {
 // broker is registered.
 func (b *Broker) startReplicas(context.Context) error {
 	flush := map[FlushMode]replica.FlushMode{FlushSync: replica.FlushSync, FlushInterval: replica.FlushInterval, FlushOS: replica.FlushOS}
+	var others replica.Cluster
+	if b.peers != nil {
+		others = replicaLink{b}
+	}
 	manager, err := replica.NewManager(replica.Config{
-		NodeID: b.cfg.NodeID, Directory: b.directory, Clock: replica.Clock{Now: b.env.Now}, Logger: b.logger,
+		Cluster: others,
+		NodeID:  b.cfg.NodeID, Directory: b.directory, Clock: replica.Clock{Now: b.env.Now}, Logger: b.logger,
 		Flush: flush[b.cfg.Flush], FlushInterval: b.cfg.FlushInterval, RetentionInterval: b.cfg.Topics.RetentionCheck,
 		TopicDefaults: b.cfg.Topics.Defaults, ProducerExpiration: b.cfg.Limits.ProducerIDExpiration,
 		OnRole: b.roleChanged,
