@@ -18,7 +18,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(brokercli.Command(), brokercli.LogCommand())
+	root.AddCommand(brokercli.Command(), brokercli.LogCommand(), brokercli.ClusterCommand())
 	root.AddCommand(streamcli.Commands()...)
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "leat:", err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/leatlog/leat/broker/internal/controller"
 	"github.com/leatlog/leat/broker/internal/metadata"
 	"github.com/leatlog/leat/broker/internal/vfs"
 )
@@ -181,6 +182,24 @@ type ClusterSettings struct {
 	Heartbeat time.Duration
 	// Session is the silence after which a broker is fenced. Default 9 s.
 	Session time.Duration
+	// NoLeaderRebalance leaves leaders where elections put them
+	// (auto.leader.rebalance.enable=false).
+	NoLeaderRebalance bool
+	// ImbalanceCheck is the time between two looks for leaders that are not the first
+	// of their replicas. Default 5 min (leader.imbalance.check.interval.seconds).
+	ImbalanceCheck time.Duration
+	// ImbalancePercent is the share of the partitions that a broker should lead which
+	// others may lead before leaders are moved. Default 10
+	// (leader.imbalance.per.broker.percentage).
+	ImbalancePercent int32
+}
+
+// imbalance is what the controller is told of it.
+func (c *ClusterSettings) imbalance() controller.Imbalance {
+	if c.NoLeaderRebalance {
+		return controller.Imbalance{}
+	}
+	return controller.Imbalance{Check: c.ImbalanceCheck, Percent: c.ImbalancePercent}
 }
 
 // Environment is the world a broker runs in.
@@ -235,6 +254,8 @@ func (c *Config) setDefaults() {
 	k.Tick = cmp.Or(k.Tick, 50*time.Millisecond)
 	k.Heartbeat = cmp.Or(k.Heartbeat, 2*time.Second)
 	k.Session = cmp.Or(k.Session, 9*time.Second)
+	k.ImbalanceCheck = cmp.Or(k.ImbalanceCheck, 5*time.Minute)
+	k.ImbalancePercent = cmp.Or(k.ImbalancePercent, 10)
 }
 
 // validate fills the defaults in and checks every setting. Its errors are one
@@ -340,6 +361,8 @@ func (c *Config) validateNumbers() error {
 		{"raft tick in ms", c.Cluster.Tick.Milliseconds(), 1, 10_000},
 		{"broker.heartbeat.interval.ms", c.Cluster.Heartbeat.Milliseconds(), 1, c.Cluster.Session.Milliseconds()},
 		{"broker.session.timeout.ms", c.Cluster.Session.Milliseconds(), 1, 1<<63 - 1},
+		{"leader.imbalance.check.interval.seconds", int64(c.Cluster.ImbalanceCheck / time.Second), 1, 1<<63 - 1},
+		{"leader.imbalance.per.broker.percentage", int64(c.Cluster.ImbalancePercent), 1, 100},
 	} {
 		if n.value < n.min || n.value > n.max {
 			return invalid(n.name, strconv.FormatInt(n.value, 10), fmt.Sprintf("must be between %d and %d", n.min, n.max))

@@ -78,6 +78,9 @@ var settings = []setting{
 	millis("connections.max.idle.ms", "After how long a silent connection is closed.", func(c *Config) *time.Duration { return &c.Limits.ConnectionIdle }),
 	millis("producer.id.expiration.ms", "How long an idle producer's state is kept.", func(c *Config) *time.Duration { return &c.Limits.ProducerIDExpiration }),
 	millis("broker.heartbeat.interval.ms", "The time between two heartbeats of a broker.", func(c *Config) *time.Duration { return &c.Cluster.Heartbeat }),
+	negated("auto.leader.rebalance.enable", "Whether leaders are moved back to the first of their replicas.", func(c *Config) *bool { return &c.Cluster.NoLeaderRebalance }),
+	duration("leader.imbalance.check.interval.seconds", "The time between two looks for leaders to move back.", time.Second, func(c *Config) *time.Duration { return &c.Cluster.ImbalanceCheck }),
+	number("leader.imbalance.per.broker.percentage", "The share of a broker's partitions that others may lead before leaders are moved back.", func(c *Config) *int32 { return &c.Cluster.ImbalancePercent }),
 	millis("broker.session.timeout.ms", "The silence after which a broker is fenced.", func(c *Config) *time.Duration { return &c.Cluster.Session }),
 }
 

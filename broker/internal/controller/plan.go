@@ -50,6 +50,20 @@ func Plan(brokers []PlanBroker, partitions []PlanPartition) ([]Move, error) {
 	}
 	p.level()
 	p.lead()
+	return p.moves(), nil
+}
+
+// PlanDrain is the part of Plan that gives replicas on brokers that are not in brokers
+// to others, and moves nothing else.
+func PlanDrain(brokers []PlanBroker, partitions []PlanPartition) ([]Move, error) {
+	p := newPlanner(brokers, partitions)
+	if err := p.drain(); err != nil {
+		return nil, err
+	}
+	return p.moves(), nil
+}
+
+func (p *planner) moves() []Move {
 	var moves []Move
 	for n := range p.partitions {
 		was, now := p.was[n], p.partitions[n].Replicas
@@ -57,7 +71,7 @@ func Plan(brokers []PlanBroker, partitions []PlanPartition) ([]Move, error) {
 			moves = append(moves, Move{Topic: p.partitions[n].Topic, Partition: p.partitions[n].Partition, From: was, To: now})
 		}
 	}
-	return moves, nil
+	return moves
 }
 
 // planner works on brokers by their place in its list.
