@@ -87,17 +87,20 @@ func (l *liveness) tryRegister(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.onRegistered != nil {
-		if err := l.onRegistered(l.log.Published()); err != nil {
-			return err
-		}
-		l.onRegistered = nil
-	}
 	if err := l.onEpoch(answer.BrokerEpoch); err != nil {
 		return err
 	}
 	l.register.PreviousEpoch = answer.BrokerEpoch
+	// Before the replicas start: their first fetch tells the leader which registration
+	// they are of, and it takes none but the last one into the in-sync replicas.
 	l.epoch.Store(answer.BrokerEpoch)
+	if l.onRegistered != nil {
+		if err := l.onRegistered(l.log.Published()); err != nil {
+			l.epoch.Store(-1)
+			return err
+		}
+		l.onRegistered = nil
+	}
 	return nil
 }
 
