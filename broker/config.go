@@ -92,7 +92,7 @@ type Config struct {
 	Internal string
 	// AutoJoin makes this node a voter of the metadata quorum once it has caught up, if
 	// it is a controller; also in place of what it was before it lost its disk. Default:
-	// it observes until it is added by AddRaftVoter.
+	// it observes.
 	AutoJoin bool
 	// Roles are the node's: BrokerRole and ControllerRole, which is the default. A
 	// broker without ControllerRole never votes; a controller without BrokerRole has no
