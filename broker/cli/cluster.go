@@ -272,30 +272,48 @@ func reason(message *string) string {
 	return ": " + *message
 }
 
-// copyPoll is the time between two looks at reassignments that are under way.
+// copyPoll is the time between two looks at partitions that are being copied.
 const copyPoll = 200 * time.Millisecond
 
+// waitCopied waits until the partitions have the replicas they were to get. The broker
+// that is asked may be a moment behind the controller, so that no reassignment under
+// way is no proof of it.
 func (m *mover) waitCopied(ctx context.Context, moves []controller.Move) error {
-	list := kmsg.NewPtrListPartitionReassignmentsRequest()
-	list.TimeoutMillis = int32(m.timeout.Milliseconds())
+	request := kmsg.NewPtrMetadataRequest()
+	want := map[string]map[int32][]int32{}
 	for _, x := range moves {
-		t := kmsg.NewListPartitionReassignmentsRequestTopic()
-		t.Topic, t.Partitions = x.Topic, []int32{x.Partition}
-		list.Topics = append(list.Topics, t)
+		if want[x.Topic] == nil {
+			want[x.Topic] = map[int32][]int32{}
+			t := kmsg.NewMetadataRequestTopic()
+			t.Topic = kmsg.StringPtr(x.Topic)
+			request.Topics = append(request.Topics, t)
+		}
+		want[x.Topic][x.Partition] = x.To
 	}
 	ticker := time.NewTicker(copyPoll)
 	defer ticker.Stop()
+	settled := time.Now().Add(m.timeout)
 	for {
-		answer, err := m.ask(list, 0, m.timeout)
+		answer, err := m.ask(request, 12, m.timeout)
 		if err != nil {
 			return err
 		}
-		left := answer.(*kmsg.ListPartitionReassignmentsResponse)
-		if err := kerr.ErrorForCode(left.ErrorCode); err != nil {
-			return fmt.Errorf("list reassignments: %w", err)
+		left := 0
+		for _, t := range answer.(*kmsg.MetadataResponse).Topics {
+			for _, p := range t.Partitions {
+				if to, moved := want[*t.Topic][p.Partition]; moved && !slices.Equal(to, p.Replicas) {
+					left++
+					if len(p.Replicas) > len(to) {
+						settled = time.Now().Add(m.timeout) // it is being copied
+					}
+				}
+			}
 		}
-		if len(left.Topics) == 0 {
+		switch {
+		case left == 0:
 			return nil
+		case time.Now().After(settled):
+			return fmt.Errorf("%d partitions did not get the replicas they were to get: somebody else has cancelled that", left)
 		}
 		select {
 		case <-ticker.C:
