@@ -63,6 +63,13 @@ func openAddressBook(files vfs.FS, dir string, logger zerolog.Logger) (*addressB
 	return b, nil
 }
 
+// page returns what is remembered.
+func (b *addressBook) page() addressPage {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.addressPage
+}
+
 // keep changes what is remembered.
 func (b *addressBook) keep(change func(*addressPage)) error {
 	b.mu.Lock()

@@ -38,7 +38,7 @@ func (b *Broker) bindInternal() error {
 		return invalid("inter.node.listener", address, err.Error())
 	}
 	if port == 0 {
-		address = b.membership.book.keptAddress(host, b.membership.book.Internal)
+		address = b.membership.book.keptAddress(host, b.membership.book.page().Internal)
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {

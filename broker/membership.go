@@ -207,7 +207,7 @@ func (m *membership) startGossip(internal, client string) error {
 	}
 	bind := m.cfg.Gossip
 	if host, port, err := splitAddress(bind); err == nil && port == 0 {
-		bind = m.book.keptAddress(host, m.book.Gossip)
+		bind = m.book.keptAddress(host, m.book.page().Gossip)
 	}
 	m.gossip, err = gossip.Start(gossip.Config{Name: name, Bind: bind, Label: m.cfg.ClusterName, Keys: keys,
 		Join: m.book.joinAddresses(m.cfg.Join), Meta: m.meta, Logger: m.logger,

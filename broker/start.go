@@ -302,7 +302,7 @@ func (b *Broker) prepareLiveness(context.Context) error {
 		register: controller.RegisterBroker{Broker: b.cfg.NodeID, Incarnation: incarnation, Rack: b.cfg.Rack, Roles: b.cfg.Roles,
 			Listeners: listeners, ClusterID: b.membership.clusterID(), Directory: b.membership.outcome.Load().Directory.ID(),
 			PreviousEpoch: -1, Features: metadata.FeatureRanges()}}
-	if epoch := b.membership.book.BrokerEpoch; epoch != nil && b.cfg.Flush == FlushSync {
+	if epoch := b.membership.book.page().BrokerEpoch; epoch != nil && b.cfg.Flush == FlushSync {
 		b.liveness.register.PreviousEpoch = *epoch
 	}
 	b.liveness.epoch.Store(-1)

@@ -15,6 +15,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -171,7 +172,11 @@ func resolve(address string) (host string, port int, err error) {
 }
 
 // Address returns where this node is reached, HOST:PORT.
-func (g *Gossip) Address() string { return g.list.LocalNode().Address() }
+func (g *Gossip) Address() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.members[g.cfg.Name].Address
+}
 
 // Members returns the nodes that are there, this one included, by name.
 func (g *Gossip) Members() []Member {
@@ -213,12 +218,18 @@ func (g *Gossip) Send(name string, message []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range g.list.Members() {
-		if n.Name == name {
-			return g.list.SendReliable(n, data)
-		}
+	g.mu.Lock()
+	m, ok := g.members[name]
+	g.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("%w: %.100q", ErrUnknownMember, name)
 	}
-	return fmt.Errorf("%w: %.100q", ErrUnknownMember, name)
+	// Not one of memberlist's own nodes, which it changes while it sends.
+	to, err := netip.ParseAddrPort(m.Address)
+	if err != nil {
+		return fmt.Errorf("gossip: address of member %.100q: %w", name, err)
+	}
+	return g.list.SendReliable(&memberlist.Node{Name: name, Addr: to.Addr().AsSlice(), Port: to.Port()}, data)
 }
 
 // Close says good-bye and leaves the network.
