@@ -51,8 +51,10 @@ type conn struct {
 	ready    sync.Cond // the head of the queue is answered, or the connection ends
 	room     sync.Cond // the queue has room, or the connection ends
 	queue    []*pending
-	bytes    int  // of the requests in queue
-	draining bool // no more requests are read
+	bytes    int       // of the requests in queue
+	sending  bool      // answers that were taken from the queue are on their way
+	sent     time.Time // when the last of them had left
+	draining bool      // no more requests are read
 	closed   bool
 }
 
@@ -270,10 +272,11 @@ func (c *conn) fill(n int, between bool) error {
 }
 
 // receive reads from the socket, at least one byte. Between requests silence is
-// an error only when no request waits for its answer.
+// an error only when no request waits for its answer, and none was answered lately.
 func (c *conn) receive(b []byte, between bool) (int, error) {
-	for {
-		if err := c.setReadDeadline(); err != nil {
+	idle := c.server.cfg.Limits.Idle
+	for until := time.Now().Add(idle); ; {
+		if err := c.setReadDeadline(until); err != nil {
 			return 0, err
 		}
 		n, err := c.socket.Read(b)
@@ -285,28 +288,33 @@ func (c *conn) receive(b []byte, between bool) (int, error) {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, err
 		}
-		if c.mayWait(between) {
-			continue
+		now := time.Now()
+		if until = c.lastMove(now).Add(idle); !between || !until.After(now) {
+			return 0, errIdle
 		}
-		return 0, errIdle
 	}
 }
 
-func (c *conn) mayWait(between bool) bool {
+// lastMove says when the connection last did something for its client: now, while a
+// request waits or its answer is on its way.
+func (c *conn) lastMove(now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return between && !c.draining && len(c.queue) > 0
+	if len(c.queue) > 0 || c.sending {
+		return now
+	}
+	return c.sent
 }
 
-// setReadDeadline allows another Idle of silence. It does not undo the deadline that
+// setReadDeadline says until when silence is borne. It does not undo the deadline that
 // drain sets.
-func (c *conn) setReadDeadline() error {
+func (c *conn) setReadDeadline(until time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.draining {
 		return errDrained
 	}
-	return c.socket.SetReadDeadline(time.Now().Add(c.server.cfg.Limits.Idle))
+	return c.socket.SetReadDeadline(until)
 }
 
 // respond is the wire.Responder of the request.

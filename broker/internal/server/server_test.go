@@ -466,8 +466,9 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		half.expectClosedAfter(begun, time.Minute)
 		time.Sleep(time.Hour)
 		answer(p.all[0], p.queue[0])
+		begun = time.Now()
 		waits.expect(1)
-		waits.expectClosedAfter(time.Time{}, 0)
+		waits.expectClosedAfter(begun, time.Minute)
 	})
 }
 

@@ -51,6 +51,9 @@ func (c *conn) write() {
 func (c *conn) pop(batch []*pending) []*pending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.sending {
+		c.sending, c.sent = false, time.Now()
+	}
 	for !c.closed && (len(c.queue) == 0 || !c.queue[0].answered) {
 		if len(c.queue) == 0 && c.draining {
 			return nil
@@ -68,6 +71,7 @@ func (c *conn) pop(batch []*pending) []*pending {
 	clear(c.queue[n:])
 	c.queue = c.queue[:n]
 	c.room.Signal()
+	c.sending = len(batch) > 0
 	return batch
 }
 
