@@ -243,9 +243,10 @@ func (m *Member) setVoters(state *raftpb.ConfState) {
 	m.voters = state
 	voters, learners := m.Members()
 	switch {
-	case slices.Contains(voters, m.self()):
+	case slices.Contains(voters, m.self()) && (len(state.GetVotersOutgoing()) == 0 || slices.Contains(state.GetVotersOutgoing(), m.self().raftID())):
 		m.role.Store(int32(Voter))
-	case slices.Contains(learners, m.self()):
+	case slices.Contains(voters, m.self()), slices.Contains(learners, m.self()):
+		// Until the old voters are out, theirs are the votes that decide.
 		m.role.Store(int32(Learner))
 	default:
 		m.role.Store(int32(Outsider))

@@ -147,6 +147,31 @@ func TestWipedVoter(t *testing.T) {
 	}
 }
 
+// A replica that says it is a voter stands in for the one it replaced: the quorum then
+// outlives another node. While both are counted it would not.
+func TestReplacedVoterIsNoLongerNeeded(t *testing.T) {
+	for seed := range uint64(20) {
+		c := newCluster(t, seed, 3)
+		c.commit("first")
+		victim := 1 + c.random.Int32N(3)
+		c.kill(victim)
+		c.wipe(victim)
+		joining := c.node(victim).member
+		round := 0
+		c.until("the wiped node to vote", func() bool {
+			if leader := c.leader(); leader != nil && round%10 == 0 {
+				leader.Join(JoinRequest{Directory: c.node(victim).directory, Node: victim, Voter: true}, func(Replica, error) {})
+			}
+			round++
+			return joining.Role() == Voter
+		})
+		c.kill(victim%3 + 1)
+		c.commit("without another one")
+		c.open(victim%3 + 1)
+		c.caughtUp("without another one")
+	}
+}
+
 func TestChangesThatAreRefused(t *testing.T) {
 	c := newCluster(t, 1, 3)
 	c.commit("first")
