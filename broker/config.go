@@ -131,6 +131,10 @@ type TopicSettings struct {
 	Partitions int32
 	// Replication is the replication factor of a topic created without one. Default 1.
 	Replication int16
+	// OffsetsReplication is the replication factor of __consumer_offsets when it is created
+	// (offsets.topic.replication.factor). Default -1: 3, or as many as there are brokers
+	// then.
+	OffsetsReplication int16
 	// OffsetsPartitions is the number of partitions of __consumer_offsets, fixed when
 	// it is created. Default 50.
 	OffsetsPartitions int32
@@ -237,6 +241,7 @@ func (c *Config) setDefaults() {
 	t, g, l, k := &c.Topics, &c.Groups, &c.Limits, &c.Cluster
 	t.Partitions = cmp.Or(t.Partitions, 1)
 	t.Replication = cmp.Or(t.Replication, 1)
+	t.OffsetsReplication = cmp.Or(t.OffsetsReplication, -1)
 	t.OffsetsPartitions = cmp.Or(t.OffsetsPartitions, 50)
 	t.RetentionCheck = cmp.Or(t.RetentionCheck, 5*time.Minute)
 	g.InitialRebalanceDelay = cmp.Or(g.InitialRebalanceDelay, 3*time.Second)
@@ -345,6 +350,7 @@ func (c *Config) validateNumbers() error {
 	}{
 		{"num.partitions", int64(c.Topics.Partitions), 1, maxPartitions},
 		{"default.replication.factor", int64(c.Topics.Replication), 1, 1<<15 - 1},
+		{"offsets.topic.replication.factor", int64(c.Topics.OffsetsReplication), -1, 1<<15 - 1},
 		{"offsets.topic.num.partitions", int64(c.Topics.OffsetsPartitions), 1, maxPartitions},
 		{"log.retention.check.interval.ms", c.Topics.RetentionCheck.Milliseconds(), 1, 1<<63 - 1},
 		{"flush.interval.ms", c.FlushInterval.Milliseconds(), 1, 1<<63 - 1},

@@ -373,8 +373,26 @@ func (b *Broker) handlerDependencies(c handler.Controller) handler.Dependencies 
 	return handler.Dependencies{
 		NodeID: b.cfg.NodeID, InterNode: internalListenerName, Image: b.log.Published, Now: b.env.Now, Logger: b.logger, Controller: c,
 		Partitions: partitions{b.replicas, b.cluster}, Groups: b.groups, LogDirs: logDirs(b.directory, b.replicas),
-		Config: b.cfg.handlers(),
+		Brokers: b.brokers, Config: b.cfg.handlers(),
 	}
+}
+
+// brokers counts the brokers that are registered, or will be in a moment: those that
+// gossip finds in this cluster.
+func (b *Broker) brokers() int {
+	ids := map[int32]bool{}
+	image := b.log.Published()
+	for _, x := range image.Brokers() {
+		ids[x.ID] = true
+	}
+	if g := b.membership.gossip; g != nil {
+		for _, m := range g.Members() {
+			if m.Broker && m.Node >= 0 && m.Cluster == image.ClusterID() {
+				ids[m.Node] = true
+			}
+		}
+	}
+	return len(ids)
 }
 
 // nodesDrainTimeout is how long a stop waits for answers to other nodes.
@@ -386,7 +404,7 @@ const drainTimeout = 5 * time.Second
 // handlers returns the settings that handlers follow.
 func (c *Config) handlers() handler.Config {
 	h := handler.Config{AutoCreateTopics: !c.Topics.NoAutoCreate, DeleteTopics: !c.Topics.NoDelete,
-		OffsetsPartitions: c.Topics.OffsetsPartitions, OffsetsReplication: 1, FetchMaxBytes: c.Limits.FetchBytes, FetchSessions: int(c.Limits.FetchSessions),
+		OffsetsPartitions: c.Topics.OffsetsPartitions, OffsetsReplication: c.Topics.OffsetsReplication, FetchMaxBytes: c.Limits.FetchBytes, FetchSessions: int(c.Limits.FetchSessions),
 		TopicDefaults: c.Topics.Defaults}
 	for _, s := range c.Settings() {
 		h.Broker = append(h.Broker, handler.BrokerSetting(s))

@@ -47,6 +47,7 @@ func newCluster(t testing.TB, change func(*Dependencies)) *cluster {
 	d := Dependencies{
 		NodeID: 1, Image: func() *metadata.Image { return c.image }, Controller: c, Partitions: c,
 		LogDirs: func() []LogDir { return nil },
+		Brokers: func() int { return len(c.image.Brokers()) },
 		Now:     func() time.Time { return c.now }, Logger: zerolog.Nop(),
 		Config: Config{AutoCreateTopics: true, DeleteTopics: true, OffsetsPartitions: 50, OffsetsReplication: 1, FetchSessions: 100},
 	}

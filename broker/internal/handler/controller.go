@@ -129,6 +129,7 @@ func (h *Handler) defaultTopic(name string) kmsg.CreateTopicsRequestTopic {
 		return t
 	}
 	t.NumPartitions = h.Config.OffsetsPartitions
+	t.ReplicationFactor = h.internalReplication(h.Config.OffsetsReplication)
 	for _, kv := range [][2]string{{"cleanup.policy", "compact"}, {"compression.type", "producer"}, {"segment.bytes", "104857600"}} {
 		c := kmsg.NewCreateTopicsRequestTopicConfig()
 		c.Name, c.Value = kv[0], kmsg.StringPtr(kv[1])

@@ -48,7 +48,6 @@ func findCoordinator(h *Handler, _ context.Context, request *wire.Request, respo
 // of it: clients ask again until there is a coordinator.
 func (h *Handler) createOffsetsTopic(done func()) {
 	topic := h.defaultTopic(metadata.OffsetsTopic)
-	topic.ReplicationFactor = h.Config.OffsetsReplication
 	h.Controller.CreateTopics([]kmsg.CreateTopicsRequestTopic{topic}, false, func(results []kmsg.CreateTopicsResponseTopic, err *kerr.Error) {
 		for _, r := range results {
 			if r.ErrorCode != 0 && r.ErrorCode != kerr.TopicAlreadyExists.Code {
@@ -61,6 +60,16 @@ func (h *Handler) createOffsetsTopic(done func()) {
 		}
 		done()
 	})
+}
+
+// internalReplication resolves the replication factor that is set for an internal topic.
+// When brokers that are about to register make the default more than can be placed now,
+// the creation is refused, and clients try again.
+func (h *Handler) internalReplication(set int16) int16 {
+	if set != -1 {
+		return set
+	}
+	return int16(max(1, min(3, h.Brokers())))
 }
 
 // coordinator says where the coordinator of one key is.

@@ -107,6 +107,23 @@ func TestFindCoordinatorWithoutBrokersEnough(t *testing.T) {
 	}
 }
 
+// TestReplicationOfInternalTopics is as it is set, or else 3 where that is possible.
+func TestReplicationOfInternalTopics(t *testing.T) {
+	for _, test := range []struct {
+		set  int16
+		have int
+		want int16
+	}{{-1, 0, 1}, {-1, 1, 1}, {-1, 2, 2}, {-1, 3, 3}, {-1, 7, 3}, {2, 7, 2}, {5, 3, 5}} {
+		c := newCluster(t, func(d *Dependencies) {
+			d.Brokers = func() int { return test.have }
+			d.Config.OffsetsReplication = test.set
+		})
+		if got := c.Handler.defaultTopic(metadata.OffsetsTopic).ReplicationFactor; got != test.want {
+			t.Errorf("set to %d, %d brokers: %d replicas, want %d", test.set, test.have, got, test.want)
+		}
+	}
+}
+
 // TestOffsetCommitRefusesUnknownPartitions has known and unknown partitions in one
 // request, a topic in two pieces among them: each gets its own answer.
 func TestOffsetCommitRefusesUnknownPartitions(t *testing.T) {

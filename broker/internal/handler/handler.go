@@ -37,6 +37,8 @@ type Dependencies struct {
 	Nodes bool
 	// LogDirs describes the directories that hold the logs.
 	LogDirs func() []LogDir
+	// Brokers counts the brokers of the cluster, those about to register included.
+	Brokers func() int
 	Now     func() time.Time
 	Logger  zerolog.Logger
 	Config  Config
@@ -47,7 +49,7 @@ type Config struct {
 	AutoCreateTopics   bool  // auto.create.topics.enable
 	DeleteTopics       bool  // delete.topic.enable
 	OffsetsPartitions  int32 // offsets.topic.num.partitions
-	OffsetsReplication int16 // offsets.topic.replication.factor
+	OffsetsReplication int16 // offsets.topic.replication.factor; -1: 3, or as many as there are brokers
 	FetchMaxBytes      int32 // fetch.max.bytes
 	FetchSessions      int   // max.incremental.fetch.session.cache.slots
 	// TopicDefaults are the topic configurations set for the whole broker, by the
