@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -74,10 +76,23 @@ func (p servedPartition) ListOffset(timestamp int64, committed bool, currentLead
 // coordinatorLog is a partition of __consumer_offsets as its coordinator sees it.
 type coordinatorLog struct{ replica *replica.Replica }
 
-var _ coordinator.Log = coordinatorLog{}
+var _ coordinator.TransactionalLog = coordinatorLog{}
 
 func (l coordinatorLog) Append(batch []byte, done func(error)) {
 	l.replica.Append(batch, -1, time.Time{}, 0, coordinatorSink(done))
+}
+
+func (l coordinatorLog) AppendInTransaction(batch []byte, ended uint32, done func(error)) error {
+	err := l.replica.AppendOffsets(batch, ended, coordinatorSink(done))
+	if errors.Is(err, replica.ErrTransactionEnded) {
+		return fmt.Errorf("%w: %w", coordinator.ErrTransactionEnded, err)
+	}
+	return err
+}
+
+func (l coordinatorLog) TransactionState(producerID int64, epoch int16) (open bool, ended uint32) {
+	state := l.replica.TransactionState(producerID, epoch)
+	return state.Open, state.Ended
 }
 
 func (l coordinatorLog) Read(dst []byte, offset int64, maxBytes int) ([]byte, error) {

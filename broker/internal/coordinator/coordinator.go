@@ -26,6 +26,10 @@ var (
 	ErrNotCoordinator = errors.New("coordinator: this node does not lead the partition")
 	// ErrLoading says that the partition's state is still being read.
 	ErrLoading = errors.New("coordinator: the partition is being loaded")
+	// ErrTransactionEnded is given to Result.Done when a transaction of the producer has
+	// ended since it was verified. Nothing was appended or replayed; whoever verifies it
+	// again may try again.
+	ErrTransactionEnded = errors.New("coordinator: the producer has ended a transaction since this one was verified")
 	// ErrTooLarge is given to Result.Done when the records are larger than a batch
 	// may be. Nothing was appended or replayed.
 	ErrTooLarge = errors.New("coordinator: the records are larger than a batch may be")
@@ -40,6 +44,9 @@ type Result struct {
 	Records []Record
 	// Several says that the records may be appended as several batches.
 	Several bool
+	// Transaction, when not nil, is the transaction that the records belong to. Only a
+	// TransactionalShard over a TransactionalLog may set it, and not with Several.
+	Transaction *Transaction
 	// Done, when not nil, is called once, under the shard's lock: with nil when the
 	// records and all that were appended before are committed (at once when they
 	// are), or with the reason why they are not. It may itself give a result.
@@ -58,6 +65,39 @@ type Shard interface {
 	Expire(now time.Time) Result
 	// Unload answers everything that is parked: the shard is not used any more.
 	Unload()
+}
+
+// Transaction is the transaction of a client's producer in which records are
+// written.
+type Transaction struct {
+	ProducerID int64
+	Epoch      int16
+	// Ended is the count of Runtime.TransactionState from before the transaction was
+	// verified with its coordinator.
+	Ended uint32
+}
+
+// TransactionalShard is a Shard of which records may belong to transactions: they
+// count only if a marker commits them.
+type TransactionalShard interface {
+	Shard
+	// ReplayInTransaction is Replay for a record of a transaction that is open.
+	ReplayInTransaction(r Record, producerID int64, epoch int16) error
+	// ReplayMarker applies the end of a producer's transaction. There may be none.
+	ReplayMarker(producerID int64, epoch int16, commit bool)
+}
+
+// TransactionalLog is a Log that takes batches of transactions.
+type TransactionalLog interface {
+	Log
+	// AppendInTransaction is Append for a batch of a transaction. It returns why the batch
+	// is refused, and then neither appends it nor calls done: because the producer is
+	// fenced, or with ErrTransactionEnded because the count is not what it was and no
+	// transaction is open.
+	AppendInTransaction(batch []byte, ended uint32, done func(err error)) error
+	// TransactionState says whether the producer has a transaction open here, in that
+	// epoch, and how many of it have ended here.
+	TransactionState(producerID int64, epoch int16) (open bool, ended uint32)
 }
 
 // Log is the partition that holds a shard's records.

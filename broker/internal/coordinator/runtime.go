@@ -67,6 +67,10 @@ type host struct {
 	alarm   time.Time
 	builder *record.Builder
 
+	// markers are those that ended transactions while the shard was loaded. Loading may
+	// not have come across them.
+	markers []marker
+
 	outcomesMu sync.Mutex // taken after mu, or alone
 	outcomes   []*outcome // in the order of the events
 	releasing  bool
@@ -179,6 +183,7 @@ func (h *host) load() {
 		h.stop = cfg.AfterFunc(tailPoll, func() { cfg.Go(h.load) })
 	default:
 		h.loaded, h.stop = true, nil
+		h.replayMarkers()
 		h.take(h.shard.Loaded(cfg.Now()))
 		h.arm()
 	}
@@ -211,13 +216,15 @@ func (h *host) replayAll() error {
 }
 
 func (h *host) replayBatch(batch record.Batch) error {
-	if batch.IsControl() {
-		return nil
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.gone {
+	switch {
+	case h.gone:
 		return nil
+	case batch.IsControl():
+		return h.replayControl(batch)
+	case batch.IsTransactional():
+		return h.replayTransactional(batch)
 	}
 	return batch.Iterate(func(r *record.Record) error {
 		return h.shard.Replay(Record{Key: r.Key, Value: r.Value}, r.Timestamp)
@@ -252,7 +259,7 @@ func (h *host) take(result Result) {
 		if len(records) == 0 {
 			o.done = done
 		}
-		if err := h.append(part, o); err != nil {
+		if err := h.append(part, result.Transaction, o); err != nil {
 			if done != nil {
 				h.fail(done, err)
 			}
@@ -281,9 +288,13 @@ func (h *host) prefix(records []Record) []Record {
 
 // append replays records and appends them as one batch. After an error nothing
 // was appended.
-func (h *host) append(records []Record, o *outcome) error {
+func (h *host) append(records []Record, transaction *Transaction, o *outcome) error {
 	now := h.runtime.cfg.Now().UnixMilli()
 	h.builder.Reset()
+	if transaction != nil {
+		h.builder.SetProducer(transaction.ProducerID, transaction.Epoch, record.NoSequence)
+		h.builder.SetTransactional()
+	}
 	for _, r := range records {
 		h.builder.Append(now, r.Key, r.Value, nil)
 	}
@@ -291,20 +302,33 @@ func (h *host) append(records []Record, o *outcome) error {
 	if limit := h.runtime.cfg.MaxBatch; len(batch) > limit {
 		return fmt.Errorf("%w: partition %d: %d bytes, the limit is %d", ErrTooLarge, h.partition, len(batch), limit)
 	}
+	if transaction != nil {
+		return h.appendInTransaction(batch, records, transaction, o)
+	}
 	for _, r := range records {
 		if err := h.shard.Replay(r, now); err != nil {
-			// A record that the shard itself made: a bug, and the state is not what it
-			// should be. Nothing was appended, so loading again gives the old state.
-			h.runtime.cfg.Logger.Error().Err(err).Int32("partition", h.partition).Msg("a coordinator cannot replay its own record; please report this")
-			h.drop(err, nil)
-			return err
+			// Nothing was appended, so loading again gives the old state.
+			return h.cannotReplay(err)
 		}
 	}
+	h.expect(o)
+	h.log.Append(batch, func(err error) { h.settle(o, err) })
+	return nil
+}
+
+// cannotReplay drops the shard because of a record that it made itself: a bug, and the
+// state is not what it should be.
+func (h *host) cannotReplay(err error) error {
+	h.runtime.cfg.Logger.Error().Err(err).Int32("partition", h.partition).Msg("a coordinator cannot replay its own record; please report this")
+	h.drop(err, nil)
+	return err
+}
+
+// expect adds an outcome to those that are to be released.
+func (h *host) expect(o *outcome) {
 	h.outcomesMu.Lock()
 	h.outcomes = append(h.outcomes, o)
 	h.outcomesMu.Unlock()
-	h.log.Append(batch, func(err error) { h.settle(o, err) })
-	return nil
 }
 
 // follow has an outcome released after those before it; false says that there

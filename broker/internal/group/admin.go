@@ -62,8 +62,8 @@ func (s *Shard) Delete(groupID string, respond func(*kerr.Error)) coordinator.Re
 	}
 	clear(g.pending)
 	var records []coordinator.Record
-	for _, o := range s.fetch(groupID, nil, true) {
-		records = append(records, coordinator.Record{Key: offsetKey(groupID, o.TopicPartition)})
+	for _, p := range g.committed() {
+		records = append(records, coordinator.Record{Key: offsetKey(groupID, p)})
 	}
 	// The tombstone of the group is written even if the group never was: it is what
 	// tells a reader of the topic that the group is gone.

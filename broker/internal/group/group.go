@@ -33,8 +33,9 @@ type group struct {
 	pending  map[string]time.Time // ids handed out by KIP-394, until when they may join
 	joined   int64                // members joined so far, for member.order
 	offsets  map[TopicPartition]Offset
-	deadline time.Time // the earliest thing due in this group
-	heapAt   int       // place in Shard.deadlines, -1 for none
+	unstable map[TopicPartition]int // how many open transactions have an offset of it
+	deadline time.Time              // the earliest thing due in this group
+	heapAt   int                    // place in Shard.deadlines, -1 for none
 
 	// joinBy is when the current join phase ends whatever happens, zero for none. A
 	// group that was empty first waits for more members: initial is set, and
@@ -51,6 +52,7 @@ func newGroup(id string) *group {
 	return &group{
 		id: id, state: Empty, heapAt: -1,
 		members: map[string]*member{}, static: map[string]string{}, pending: map[string]time.Time{}, offsets: map[TopicPartition]Offset{},
+		unstable: map[TopicPartition]int{},
 	}
 }
 

@@ -129,7 +129,8 @@ func randomCommand(rt *rapid.T, s *script) *datadriven.TestData {
 		args = append(args, "instance", instance)
 	}
 	switch verb := rapid.SampledFrom([]string{"join", "join", "join", "sync", "sync", "heartbeat", "leave", "commit", "fetch", "delete",
-		"advance", "advance", "restart", "hold", "commit-log", "fail", "recover", "resign", "describe", "delete-offsets"}).Draw(rt, "verb"); verb {
+		"advance", "advance", "restart", "hold", "commit-log", "fail", "recover", "resign", "describe", "delete-offsets",
+		"begin", "txn-commit", "txn-commit", "end", "end"}).Draw(rt, "verb"); verb {
 	case "join":
 		args[0] = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "client")
 		return command(verb, append(args,
@@ -144,6 +145,16 @@ func randomCommand(rt *rapid.T, s *script) *datadriven.TestData {
 	case "commit":
 		args[0] = "o"
 		return command(verb, append(args, "offsets", rapid.SampledFrom([]string{"t-0:1", "t-1:2", "u-0:3"}).Draw(rt, "offset"))...)
+	case "begin":
+		return command(verb, rapid.SampledFrom([]string{"p", "q"}).Draw(rt, "producer"), "")
+	case "txn-commit":
+		args[0] = rapid.SampledFrom([]string{"p", "q"}).Draw(rt, "producer")
+		return command(verb, append(args, "offsets", rapid.SampledFrom([]string{"t-0:4", "t-1:5"}).Draw(rt, "offset"),
+			"late", rapid.SampledFrom([]string{"0", "0", "0", "1"}).Draw(rt, "late"),
+			"enlist", rapid.SampledFrom([]string{"now", "later", "refused", "overtaken"}).Draw(rt, "enlist"))...)
+	case "end":
+		return command(verb, rapid.SampledFrom([]string{"p", "q"}).Draw(rt, "producer"), "",
+			"result", rapid.SampledFrom([]string{"commit", "abort"}).Draw(rt, "result"), "bump", rapid.SampledFrom([]string{"0", "1"}).Draw(rt, "bump"))
 	case "leave":
 		return command(verb, "l", "", "members", id+":")
 	case "delete":

@@ -14,15 +14,22 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestAsKafka runs a script whose answers are those of Apache Kafka 4.1: with
+// TestAsKafka runs scripts whose answers are those of Apache Kafka 4.1: with
 // LEAT_TEST_ORACLE=HOST:PORT it is run against the Kafka there (which needs
 // group.initial.rebalance.delay.ms=0), where it takes a minute, and with
 // -rewrite written anew from its answers. Ids are told by who got them: "a.2" is
 // the second that requests named a were answered with. Lists and lines are sorted.
 func TestAsKafka(t *testing.T) {
+	for _, path := range []string{"testdata/as-kafka", "testdata/as-kafka-transactions"} {
+		t.Run(path, func(t *testing.T) { runAsKafka(t, path) })
+	}
+}
+
+func runAsKafka(t *testing.T, path string) {
 	s := newScript(t)
 	s.cfg.InitialRebalanceDelay = 0
 	s.cfg.NewID = func() string { s.ids++; return fmt.Sprintf("%036d", s.ids) }
@@ -42,7 +49,7 @@ func TestAsKafka(t *testing.T) {
 	}
 	label := regexp.MustCompile(`\b[a-z0-9]+\.[0-9]+\b`)
 	unknown := regexp.MustCompile(`-[0-9a-f-]{36}\b`) // an id that was not told yet
-	datadriven.RunTest(t, "testdata/as-kafka", func(t *testing.T, d *datadriven.TestData) string {
+	datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 		for i := range d.CmdArgs {
 			for j, v := range d.CmdArgs[i].Vals {
 				d.CmdArgs[i].Vals[j] = label.ReplaceAllStringFunc(v, func(l string) string {
@@ -93,7 +100,7 @@ type kafka struct {
 // kafkaAt readies a Kafka: no groups of former runs, the topics made.
 func kafkaAt(t *testing.T, s *script, address string) *kafka {
 	k := &kafka{t: t, script: s, address: address}
-	s.service, s.runtime = k, nil
+	s.service, s.runtime, s.transactions = k, nil, k
 	topics := kmsg.NewPtrCreateTopicsRequest()
 	topics.Version, topics.TimeoutMillis = 5, 10_000
 	for _, name := range []string{"as-kafka-t", "as-kafka-u"} {
@@ -107,7 +114,7 @@ func kafkaAt(t *testing.T, s *script, address string) *kafka {
 		find.CoordinatorKey = "as-kafka-1"
 		found := k.ask(find, "test").(*kmsg.FindCoordinatorResponse).ErrorCode == 0
 		remove := kmsg.NewPtrDeleteGroupsRequest()
-		remove.Version, remove.Groups = 2, []string{"as-kafka-1", "as-kafka-2", "as-kafka-3"}
+		remove.Version, remove.Groups = 2, []string{"as-kafka-1", "as-kafka-2", "as-kafka-3", "as-kafka-4", "as-kafka-5"}
 		for _, g := range k.ask(remove, "test").(*kmsg.DeleteGroupsResponse).Groups {
 			found = found && (g.ErrorCode == 0 || errorName(g.ErrorCode) == "GROUP_ID_NOT_FOUND")
 		}
@@ -212,6 +219,48 @@ func (k *kafka) LeaveGroup(r *kmsg.LeaveGroupRequest, respond func(*kmsg.LeaveGr
 
 func (k *kafka) OffsetCommit(r *kmsg.OffsetCommitRequest, respond func(*kmsg.OffsetCommitResponse)) {
 	send(k, r, "test", respond)
+}
+
+func (k *kafka) TxnOffsetCommit(r *kmsg.TxnOffsetCommitRequest, _ func(int32, bool, func(*kerr.Error)), respond func(*kmsg.TxnOffsetCommitResponse)) {
+	send(k, r, "test", respond)
+}
+
+func (k *kafka) begin(transactionalID, group string) producer {
+	p, ok := k.script.producers[transactionalID]
+	if !ok {
+		start := kmsg.NewPtrInitProducerIDRequest()
+		start.Version, start.TransactionalID, start.TransactionTimeoutMillis = 4, &transactionalID, 60_000
+		k.until("a producer id", func() int16 {
+			out := k.ask(start, "test").(*kmsg.InitProducerIDResponse)
+			p = producer{out.ProducerID, out.ProducerEpoch}
+			return out.ErrorCode
+		})
+	}
+	add := kmsg.NewPtrAddOffsetsToTxnRequest()
+	add.Version, add.TransactionalID, add.Group, add.ProducerID, add.ProducerEpoch = 3, transactionalID, group, p.id, p.epoch
+	k.until("begin", func() int16 { return k.ask(add, "test").(*kmsg.AddOffsetsToTxnResponse).ErrorCode })
+	return p
+}
+
+func (k *kafka) end(transactionalID string, p producer, commit bool) {
+	end := kmsg.NewPtrEndTxnRequest()
+	end.Version, end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = 3, transactionalID, p.id, p.epoch, commit
+	k.until("end", func() int16 { return k.ask(end, "test").(*kmsg.EndTxnResponse).ErrorCode })
+	time.Sleep(200 * time.Millisecond) // the markers are written afterwards
+}
+
+// until asks again while the coordinator is not ready.
+func (k *kafka) until(what string, ask func() int16) {
+	for range 50 {
+		switch err := kerr.ErrorForCode(ask()); {
+		case err == nil:
+			return
+		case !kerr.IsRetriable(err):
+			k.t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	k.t.Fatalf("%s: not yet", what)
 }
 
 func (k *kafka) OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.OffsetFetchResponse)) {

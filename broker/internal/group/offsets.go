@@ -16,7 +16,13 @@ import (
 // Commit handles OffsetCommit. respond gets one error for the whole request, or
 // nil and one for each offset.
 func (s *Shard) Commit(r *CommitRequest, now time.Time, respond func(*kerr.Error, []*kerr.Error)) coordinator.Result {
-	g, err := s.committer(r, now)
+	var g string
+	var err *kerr.Error
+	if r.Transaction != nil {
+		g, err = s.transactionalCommitter(r)
+	} else {
+		g, err = s.committer(r, now)
+	}
 	if err != nil {
 		respond(err, nil)
 		return coordinator.Result{}
@@ -38,7 +44,7 @@ func (s *Shard) Commit(r *CommitRequest, now time.Time, respond func(*kerr.Error
 		}
 		records = append(records, offsetRecord(g, o.TopicPartition, o.Offset))
 	}
-	return coordinator.Result{Records: records, Done: func(err error) coordinator.Result {
+	return coordinator.Result{Records: records, Transaction: r.Transaction, Done: func(err error) coordinator.Result {
 		switch {
 		case errors.Is(err, coordinator.ErrTooLarge):
 			respond(kerr.InvalidCommitOffsetSize, nil)
@@ -79,11 +85,29 @@ func (s *Shard) committer(r *CommitRequest, now time.Time) (string, *kerr.Error)
 	return g.id, nil
 }
 
-// Fetch handles OffsetFetch for the partitions asked, or for all that the group
-// committed. The answer waits until all that it tells is committed: a client must
-// never see an offset that a crash takes back.
-func (s *Shard) Fetch(groupID string, partitions []TopicPartition, all bool, respond func(*kerr.Error, []PartitionOffset)) coordinator.Result {
-	offsets := s.fetch(groupID, partitions, all)
+// FetchRequest is an OffsetFetch request for one group.
+type FetchRequest struct {
+	GroupID string
+	// Partitions are those asked for, unless All asks for what the group committed.
+	Partitions []TopicPartition
+	All        bool
+	// RequireStable refuses to tell of a partition for which an open transaction has an
+	// offset (KIP-447).
+	RequireStable bool
+}
+
+// Fetch handles OffsetFetch. The answer waits until all that it tells is committed: a
+// client must never see an offset that a crash takes back.
+func (s *Shard) Fetch(r *FetchRequest, respond func(*kerr.Error, []FetchedOffset)) coordinator.Result {
+	list := s.fetch(r.GroupID, r.Partitions, r.All)
+	offsets := make([]FetchedOffset, len(list))
+	g := s.groups[r.GroupID]
+	for i, o := range list {
+		offsets[i].PartitionOffset = o
+		if r.RequireStable && g != nil && g.unstable[o.TopicPartition] > 0 {
+			offsets[i] = FetchedOffset{PartitionOffset{o.TopicPartition, Offset{Offset: -1, LeaderEpoch: -1}}, kerr.UnstableOffsetCommit}
+		}
+	}
 	return coordinator.Result{Done: func(err error) coordinator.Result {
 		if err != nil {
 			respond(errorOf(err), nil)
@@ -148,7 +172,7 @@ func (s *Shard) DeleteOffsets(groupID string, partitions []TopicPartition, respo
 	for i, p := range partitions {
 		if subscribed[p.Topic] {
 			errs[i] = kerr.GroupSubscribedToTopic
-		} else if _, ok := g.offsets[p]; ok {
+		} else if _, ok := g.offsets[p]; ok || g.unstable[p] > 0 {
 			records = append(records, coordinator.Record{Key: offsetKey(g.id, p)})
 		}
 	}
@@ -172,9 +196,9 @@ func (s *Shard) exists(topic string) bool {
 func (s *Shard) DeleteTopics(deleted func(topic string) bool) coordinator.Result {
 	var records []coordinator.Record
 	for _, id := range s.sortedIDs() {
-		for _, o := range s.fetch(id, nil, true) {
-			if deleted(o.Topic) {
-				records = append(records, coordinator.Record{Key: offsetKey(id, o.TopicPartition)})
+		for _, p := range s.groups[id].committed() {
+			if deleted(p.Topic) {
+				records = append(records, coordinator.Record{Key: offsetKey(id, p)})
 			}
 		}
 	}
@@ -218,7 +242,8 @@ func subscribedTopics(subscription []byte) iter.Seq[string] {
 
 // expireOffsets forgets the offsets of empty groups that nobody has used for the
 // retention time, and those of topics that a consumer group does not read any
-// more; and empty groups without offsets (KIP-211).
+// more; and empty groups without offsets (KIP-211). What an open transaction is
+// about to replace stays.
 func (s *Shard) expireOffsets(now time.Time) coordinator.Result {
 	var records []coordinator.Record
 	for _, id := range s.sortedIDs() {
@@ -232,12 +257,12 @@ func (s *Shard) expireOffsets(now time.Time) coordinator.Result {
 		}
 		left := len(g.offsets)
 		for _, o := range s.fetch(id, nil, true) {
-			if !subscribed[o.Topic] && s.expired(g, o.Offset, now) {
+			if !subscribed[o.Topic] && g.unstable[o.TopicPartition] == 0 && s.expired(g, o.Offset, now) {
 				records = append(records, coordinator.Record{Key: offsetKey(id, o.TopicPartition)})
 				left--
 			}
 		}
-		if left == 0 && g.state == Empty && g.generation > 0 {
+		if left == 0 && len(g.unstable) == 0 && g.state == Empty && g.generation > 0 {
 			records = append(records, coordinator.Record{Key: groupKey(id)})
 		}
 	}

@@ -94,22 +94,42 @@ func (s *Shard) Replay(r coordinator.Record, _ int64) error {
 	return nil // a kind that a later version writes
 }
 
+func isOffset(key []byte) bool {
+	return len(key) >= 2 && binary.BigEndian.Uint16(key) <= offsetKeyVersion
+}
+
 func (s *Shard) replayOffset(r coordinator.Record) error {
-	var key kmsg.OffsetCommitKey
-	if err := key.ReadFrom(r.Key); err != nil {
-		return fmt.Errorf("%w: key of an offset: %w", ErrBadRecord, err)
+	groupID, p, o, err := readOffset(r)
+	if err != nil {
+		return err
 	}
-	p := TopicPartition{key.Topic, key.Partition}
-	if r.Value == nil {
-		if g := s.groups[key.Group]; g != nil {
+	if o == nil {
+		if g := s.groups[groupID]; g != nil {
 			delete(g.offsets, p)
+			s.dropPending(g, p)
 			s.forget(g)
 		}
 		return nil
 	}
+	s.offsetsReplayed++
+	o.order = s.offsetsReplayed
+	s.group(groupID).offsets[p] = *o
+	return nil
+}
+
+// readOffset reads the record of an offset; a tombstone has none.
+func readOffset(r coordinator.Record) (groupID string, p TopicPartition, offset *Offset, err error) {
+	var key kmsg.OffsetCommitKey
+	if err := key.ReadFrom(r.Key); err != nil {
+		return "", p, nil, fmt.Errorf("%w: key of an offset: %w", ErrBadRecord, err)
+	}
+	groupID, p = key.Group, TopicPartition{key.Topic, key.Partition}
+	if r.Value == nil {
+		return groupID, p, nil, nil
+	}
 	value := kmsg.NewOffsetCommitValue()
 	if err := value.ReadFrom(r.Value); err != nil {
-		return fmt.Errorf("%w: offset of group %q: %w", ErrBadRecord, key.Group, err)
+		return "", p, nil, fmt.Errorf("%w: offset of group %q: %w", ErrBadRecord, groupID, err)
 	}
 	o := Offset{Offset: value.Offset, LeaderEpoch: value.LeaderEpoch, Metadata: value.Metadata, CommitTimestamp: value.CommitTimestamp, ExpireTimestamp: -1}
 	if value.Version < 3 {
@@ -118,8 +138,7 @@ func (s *Shard) replayOffset(r coordinator.Record) error {
 	if value.Version == 1 {
 		o.ExpireTimestamp = value.ExpireTimestamp
 	}
-	s.group(key.Group).offsets[p] = o
-	return nil
+	return groupID, p, &o, nil
 }
 
 func (s *Shard) replayGroup(r coordinator.Record) error {
@@ -132,9 +151,10 @@ func (s *Shard) replayGroup(r coordinator.Record) error {
 			g.generation, g.protocolType = 0, ""
 			s.forget(g)
 		} else if g != nil && !s.live {
-			s.groups[key.Group] = &group{id: key.Group, state: Empty, heapAt: -1, offsets: g.offsets,
-				members: map[string]*member{}, static: map[string]string{}, pending: map[string]time.Time{}}
-			s.forget(s.groups[key.Group])
+			empty := newGroup(g.id)
+			empty.offsets, empty.unstable = g.offsets, g.unstable
+			s.groups[g.id] = empty
+			s.forget(empty)
 		}
 		return nil
 	}
@@ -180,7 +200,7 @@ func (s *Shard) loadGroup(g *group, value *kmsg.GroupMetadataValue) {
 
 // forget drops a group of which nothing is left.
 func (s *Shard) forget(g *group) {
-	if g.state == Empty && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0 && g.generation == 0 && s.groups[g.id] == g {
+	if g.state == Empty && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0 && len(g.unstable) == 0 && g.generation == 0 && s.groups[g.id] == g {
 		g.state = Dead
 		delete(s.groups, g.id)
 	}

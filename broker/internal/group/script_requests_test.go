@@ -200,6 +200,14 @@ func (s *script) commit(name string, a arguments) {
 	})
 }
 
+func fetched(topic string, partition int32, offset int64, epoch int32, code int16) string {
+	one := fmt.Sprintf("%s-%d=%d/%d", topic, partition, offset, epoch)
+	if code != 0 {
+		one += " " + errorName(code)
+	}
+	return one
+}
+
 func (s *script) fetch(name string, a arguments) {
 	r := kmsg.NewPtrOffsetFetchRequest()
 	r.Version = int16(a.number("version", 9))
@@ -224,6 +232,7 @@ func (s *script) fetch(name string, a arguments) {
 			r.Topics = append(r.Topics, one)
 		}
 	}
+	r.RequireStable = a.get("stable", "") != ""
 	note := s.note(name)
 	s.service.OffsetFetch(r, func(out *kmsg.OffsetFetchResponse) {
 		list := []string{errorName(out.ErrorCode)}
@@ -232,14 +241,14 @@ func (s *script) fetch(name string, a arguments) {
 				if r.Version < 5 {
 					p.LeaderEpoch = -1 // not told
 				}
-				list = append(list, fmt.Sprintf("%s-%d=%d/%d", t.Topic, p.Partition, p.Offset, p.LeaderEpoch))
+				list = append(list, fetched(t.Topic, p.Partition, p.Offset, p.LeaderEpoch, p.ErrorCode))
 			}
 		}
 		for _, g := range out.Groups {
 			list = append(list, g.Group+"("+errorName(g.ErrorCode)+")")
 			for _, t := range g.Topics {
 				for _, p := range t.Partitions {
-					list = append(list, fmt.Sprintf("%s-%d=%d/%d", t.Topic, p.Partition, p.Offset, p.LeaderEpoch))
+					list = append(list, fetched(t.Topic, p.Partition, p.Offset, p.LeaderEpoch, p.ErrorCode))
 				}
 			}
 		}

@@ -3,6 +3,7 @@ package group
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/leatlog/leat/broker/internal/coordinator"
 	"github.com/leatlog/leat/broker/internal/record"
+	"github.com/leatlog/leat/broker/internal/storage"
 )
 
 // memoryLog is the log of the one partition of a script.
@@ -25,6 +27,10 @@ type memoryLog struct {
 	held    []func(error)
 	hold    bool
 	failing error
+	// unreadable keeps all back: it is not committed.
+	unreadable bool
+	// producers of transactions, by id
+	producers map[int64]logProducer
 }
 
 func (l *memoryLog) Append(batch []byte, done func(error)) {
@@ -45,7 +51,7 @@ func (l *memoryLog) Append(batch []byte, done func(error)) {
 
 func (l *memoryLog) Read(dst []byte, offset int64, _ int) ([]byte, error) {
 	for _, b := range l.batches {
-		if b.BaseOffset() >= offset {
+		if b.BaseOffset() >= offset && !l.unreadable {
 			dst = append(dst, b...)
 		}
 	}
@@ -67,6 +73,7 @@ type requests interface {
 	Heartbeat(r *kmsg.HeartbeatRequest, respond func(*kmsg.HeartbeatResponse))
 	LeaveGroup(r *kmsg.LeaveGroupRequest, respond func(*kmsg.LeaveGroupResponse))
 	OffsetCommit(r *kmsg.OffsetCommitRequest, respond func(*kmsg.OffsetCommitResponse))
+	TxnOffsetCommit(r *kmsg.TxnOffsetCommitRequest, enlist func(partition int32, add bool, done func(*kerr.Error)), respond func(*kmsg.TxnOffsetCommitResponse))
 	OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.OffsetFetchResponse))
 	OffsetDelete(r *kmsg.OffsetDeleteRequest, respond func(*kmsg.OffsetDeleteResponse))
 	DescribeGroups(r *kmsg.DescribeGroupsRequest, respond func(*kmsg.DescribeGroupsResponse))
@@ -95,6 +102,9 @@ type script struct {
 	deleted map[string]bool
 	// answered counts answers by request: each must get one.
 	answered map[int]int
+	// transactions and producers are those of commits in transactions.
+	transactions transactions
+	producers    map[string]producer
 	// joined is called with the id that each join was answered with.
 	joined func(name, id string)
 }
@@ -105,7 +115,7 @@ type scriptTimer struct {
 }
 
 func newScript(t reporter) *script {
-	s := &script{t: t, log: &memoryLog{}, now: time.Unix(1_700_000_000, 0), cfg: DefaultConfig(), answered: map[int]int{}, deleted: map[string]bool{}}
+	s := &script{t: t, log: &memoryLog{producers: map[int64]logProducer{}}, producers: map[string]producer{}, now: time.Unix(1_700_000_000, 0), cfg: DefaultConfig(), answered: map[int]int{}, deleted: map[string]bool{}}
 	s.cfg.TopicExists = func(topic string) bool { return !s.deleted[topic] }
 	s.cfg.NewID = func() string { s.ids++; return strconv.Itoa(s.ids) }
 	s.runtime = coordinator.NewRuntime(coordinator.Config{
@@ -119,6 +129,7 @@ func newScript(t reporter) *script {
 		NewShard: func(int32) coordinator.Shard { s.shard = NewShard(s.cfg); return s.shard },
 		Logger:   zerolog.Nop(),
 	})
+	s.transactions = &logTransactions{s, map[string]producer{}}
 	s.service = NewService(s.runtime, func() int32 { return 1 })
 	return s
 }
@@ -214,6 +225,14 @@ func text(s *string) string {
 // records notes what the log holds.
 func (s *script) records() {
 	for _, b := range s.log.batches {
+		if b.IsControl() {
+			commit, _, _ := storage.ParseMarker(b)
+			fmt.Fprintf(&s.out, "marker of %d epoch %d: commit %v\n", b.ProducerID(), b.ProducerEpoch(), commit)
+			continue
+		}
+		if b.IsTransactional() {
+			fmt.Fprintf(&s.out, "transaction of %d epoch %d sequence %d: ", b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
+		}
 		err := b.Iterate(func(r *record.Record) error {
 			var offset kmsg.OffsetCommitKey
 			var group kmsg.GroupMetadataKey
@@ -288,6 +307,12 @@ func (s *script) run(d *datadriven.TestData) string {
 		for _, done := range held {
 			done(nil)
 		}
+	case d.Cmd == "load-slowly": // leads, but the log cannot be read to its end yet
+		s.log.unreadable = true
+		s.lead()
+	case d.Cmd == "loaded":
+		s.log.unreadable = false
+		s.advance(time.Second)
 	case d.Cmd == "fail":
 		s.log.failing = kerr.KafkaStorageError
 	case d.Cmd == "recover":
@@ -314,6 +339,7 @@ func (s *script) request(d *datadriven.TestData) bool {
 	request := map[string]func(string, arguments){
 		"join": s.join, "sync": s.sync, "heartbeat": s.heartbeat, "leave": s.leave, "commit": s.commit, "fetch": s.fetch,
 		"describe": s.describe, "list": s.list, "delete": s.delete, "delete-offsets": s.deleteOffsets,
+		"begin": s.begin, "txn-commit": s.transactionalCommit, "end": s.endTransaction,
 	}[d.Cmd]
 	if request == nil {
 		return false
@@ -334,6 +360,13 @@ func durable(s *Shard) string {
 		g := s.groups[id]
 		for _, o := range s.fetch(id, nil, true) {
 			fmt.Fprintf(&b, "%s %v\n", id, o)
+		}
+		for _, p := range g.committed() {
+			for _, producer := range slices.Sorted(maps.Keys(s.transactions)) {
+				if o, ok := s.transactions[producer].offsets[groupPartition{id, p}]; ok {
+					fmt.Fprintf(&b, "%s %v pending of %d: %v, one of %d\n", id, p, producer, o, g.unstable[p])
+				}
+			}
 		}
 		if g.generation == 0 || g.state != Empty && g.state != Stable {
 			continue
@@ -357,7 +390,18 @@ func replayBatches(t reporter, shard *Shard, batches []byte) {
 			t.Fatalf("%v", err)
 		}
 		batches = rest
+		if b.IsControl() {
+			commit, _, err := storage.ParseMarker(b)
+			if err != nil {
+				t.Fatalf("%v", err)
+			}
+			shard.ReplayMarker(b.ProducerID(), b.ProducerEpoch(), commit)
+			continue
+		}
 		err = b.Iterate(func(r *record.Record) error {
+			if b.IsTransactional() {
+				return shard.ReplayInTransaction(coordinator.Record{Key: r.Key, Value: r.Value}, b.ProducerID(), b.ProducerEpoch())
+			}
 			return shard.Replay(coordinator.Record{Key: r.Key, Value: r.Value}, r.Timestamp)
 		})
 		if err != nil {
@@ -369,7 +413,7 @@ func replayBatches(t reporter, shard *Shard, batches []byte) {
 // checkReplay loads the log into another shard and compares. A rebalance that is
 // under way is not durable: of its groups only the offsets are compared.
 func (s *script) checkReplay() {
-	if len(s.log.held) > 0 || s.log.failing != nil || !s.led {
+	if len(s.log.held) > 0 || s.log.unreadable || s.log.failing != nil || !s.led {
 		return
 	}
 	replayed := NewShard(s.cfg)

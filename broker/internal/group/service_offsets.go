@@ -64,7 +64,7 @@ func (s *Service) OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.Off
 		out.Groups = make([]kmsg.OffsetFetchResponseGroup, len(r.Groups))
 		each := gather(len(r.Groups), func() { respond(out) })
 		for i := range r.Groups {
-			s.fetchGroup(&r.Groups[i], func(g kmsg.OffsetFetchResponseGroup) { each(func() { out.Groups[i] = g }) })
+			s.fetchGroup(&r.Groups[i], r.RequireStable, func(g kmsg.OffsetFetchResponseGroup) { each(func() { out.Groups[i] = g }) })
 		}
 		return
 	}
@@ -79,7 +79,7 @@ func (s *Service) OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.Off
 		topic.Topic, topic.Partitions = t.Topic, t.Partitions
 		one.Topics = append(one.Topics, topic)
 	}
-	s.fetchGroup(&one, func(group kmsg.OffsetFetchResponseGroup) {
+	s.fetchGroup(&one, r.RequireStable, func(group kmsg.OffsetFetchResponseGroup) {
 		fillFetched(out, r, &group)
 		respond(out)
 	})
@@ -134,7 +134,7 @@ func fillFetched(out *kmsg.OffsetFetchResponse, r *kmsg.OffsetFetchRequest, grou
 }
 
 // fetchGroup answers with the offsets of one group; nil topics ask for all.
-func (s *Service) fetchGroup(r *kmsg.OffsetFetchRequestGroup, respond func(kmsg.OffsetFetchResponseGroup)) {
+func (s *Service) fetchGroup(r *kmsg.OffsetFetchRequestGroup, requireStable bool, respond func(kmsg.OffsetFetchResponseGroup)) {
 	out := kmsg.NewOffsetFetchResponseGroup()
 	out.Group = r.Group
 	var asked []TopicPartition
@@ -143,19 +143,19 @@ func (s *Service) fetchGroup(r *kmsg.OffsetFetchRequestGroup, respond func(kmsg.
 			asked = append(asked, TopicPartition{t.Topic, p})
 		}
 	}
-	answer := func(err *kerr.Error, offsets []PartitionOffset) {
+	answer := func(err *kerr.Error, offsets []FetchedOffset) {
 		out.ErrorCode = code(err)
 		appendFetched(&out, offsets)
 		respond(out)
 	}
 	if err := s.do(r.Group, func(shard *Shard, _ time.Time) coordinator.Result {
-		return shard.Fetch(r.Group, asked, r.Topics == nil, answer)
+		return shard.Fetch(&FetchRequest{GroupID: r.Group, Partitions: asked, All: r.Topics == nil, RequireStable: requireStable}, answer)
 	}); err != nil {
 		answer(err, nil)
 	}
 }
 
-func appendFetched(out *kmsg.OffsetFetchResponseGroup, offsets []PartitionOffset) {
+func appendFetched(out *kmsg.OffsetFetchResponseGroup, offsets []FetchedOffset) {
 	for _, o := range offsets {
 		last := len(out.Topics) - 1
 		if last < 0 || out.Topics[last].Topic != o.Topic {
@@ -167,6 +167,7 @@ func appendFetched(out *kmsg.OffsetFetchResponseGroup, offsets []PartitionOffset
 		p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 		metadata := o.Metadata
 		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.Partition, o.Offset.Offset, o.LeaderEpoch, &metadata
+		p.ErrorCode = code(o.Err)
 		out.Topics[last].Partitions = append(out.Topics[last].Partitions, p)
 	}
 }

@@ -17,6 +17,10 @@ type Shard struct {
 	cfg       Config
 	groups    map[string]*group
 	deadlines deadlines
+	// transactions are the open ones, by producer id.
+	transactions map[int64]*transaction
+	// offsetsReplayed counts offsets, which gives them their order.
+	offsetsReplayed int64
 	// live says that loading is over: records replayed are the shard's own.
 	live bool
 	// retentionAt is when offsets are next checked for expiry.
@@ -26,12 +30,17 @@ type Shard struct {
 var _ coordinator.Shard = (*Shard)(nil)
 
 // NewShard returns an empty shard.
-func NewShard(cfg Config) *Shard { return &Shard{cfg: cfg, groups: map[string]*group{}} }
+func NewShard(cfg Config) *Shard {
+	return &Shard{cfg: cfg, groups: map[string]*group{}, transactions: map[int64]*transaction{}}
+}
 
 // errorOf maps why an append failed to what Kafka's coordinator answers.
 func errorOf(err error) *kerr.Error {
 	if errors.Is(err, coordinator.ErrTooLarge) {
 		return kerr.UnknownServerError // as Kafka; OffsetCommit has an error of its own
+	}
+	if errors.Is(err, coordinator.ErrTransactionEnded) {
+		return kerr.CoordinatorLoadInProgress // try again: it is verified anew
 	}
 	var code *kerr.Error
 	if errors.As(err, &code) {

@@ -1,6 +1,10 @@
 package group
 
-import "github.com/twmb/franz-go/pkg/kerr"
+import (
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/coordinator"
+)
 
 // Protocol is a protocol that a member supports, with what it says under it: its
 // subscription.
@@ -80,6 +84,9 @@ type Offset struct {
 	CommitTimestamp int64
 	// ExpireTimestamp is when it expires, -1 by the group's rule.
 	ExpireTimestamp int64
+
+	// order is the place in the log among the offsets of all groups.
+	order int64
 }
 
 // CommitRequest is an OffsetCommit request.
@@ -91,12 +98,21 @@ type CommitRequest struct {
 	// clients could say so before version 5.
 	RetentionMillis int64
 	Offsets         []PartitionOffset
+	// Transaction is the transaction that commits the offsets, nil without one.
+	Transaction *coordinator.Transaction
 }
 
 // PartitionOffset is an offset to commit.
 type PartitionOffset struct {
 	TopicPartition
 	Offset
+}
+
+// FetchedOffset is an offset as OffsetFetch tells it, or why not. Without a commit the
+// offset is -1.
+type FetchedOffset struct {
+	PartitionOffset
+	Err *kerr.Error
 }
 
 // Listing is a group as ListGroups shows it.

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/wire"
 )
 
 // fakeGroups answers joins with who asks, and commits with the order in which it
@@ -196,5 +197,74 @@ func TestJoinGroupTellsTheHost(t *testing.T) {
 		if got := c.do(r).(*kmsg.JoinGroupResponse).MemberID; !strings.HasSuffix(got, test.want) {
 			t.Errorf("%v: %q", test.address, got)
 		}
+	}
+}
+
+func (g *fakeGroups) TxnOffsetCommit(r *kmsg.TxnOffsetCommitRequest, enlist func(int32, bool, func(*kerr.Error)), respond func(*kmsg.TxnOffsetCommitResponse)) {
+	enlist(7, r.Version >= 5, func(err *kerr.Error) {
+		out := r.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
+		for _, t := range r.Topics {
+			topic := kmsg.NewTxnOffsetCommitResponseTopic()
+			topic.Topic = t.Topic
+			for _, p := range t.Partitions {
+				one := kmsg.NewTxnOffsetCommitResponseTopicPartition()
+				one.Partition, one.ErrorCode = p.Partition, errorCode(err)
+				topic.Partitions = append(topic.Partitions, one)
+			}
+			out.Topics = append(out.Topics, topic)
+		}
+		respond(out)
+	})
+}
+
+// fakeVerifier refuses with who asked.
+type fakeVerifier struct{ asked []string }
+
+func (v *fakeVerifier) VerifyPartition(id string, producer int64, epoch int16, topic string, partition int32, add bool, done func(*kerr.Error)) {
+	v.asked = append(v.asked, fmt.Sprintf("%s %d %d %s-%d %v", id, producer, epoch, topic, partition, add))
+	done(kerr.ConcurrentTransactions)
+}
+
+// TestTxnOffsetCommitAsksTheCoordinator has partitions that exist and such that do
+// not; only the first concern the coordinators.
+func TestTxnOffsetCommitAsksTheCoordinator(t *testing.T) {
+	verifier := &fakeVerifier{}
+	c := newCluster(t, func(d *Dependencies) { d.Groups, d.Verifier = &fakeGroups{}, verifier })
+	create := kmsg.NewPtrCreateTopicsRequest()
+	create.SetVersion(7)
+	create.Topics = append(create.Topics, newTopic("a", 2, 1))
+	c.do(create)
+	ask := func(version int16, topics ...string) (got []int16) {
+		r := kmsg.NewPtrTxnOffsetCommitRequest()
+		r.SetVersion(version)
+		r.TransactionalID, r.ProducerID, r.ProducerEpoch, r.Group = "t", 5, 6, "g"
+		for _, name := range topics {
+			one := kmsg.NewTxnOffsetCommitRequestTopic()
+			one.Topic = name
+			for p := range int32(3) {
+				one.Partitions = append(one.Partitions, kmsg.TxnOffsetCommitRequestTopicPartition{Partition: p})
+			}
+			r.Topics = append(r.Topics, one)
+		}
+		txnOffsetCommit(c.Handler, t.Context(), &wire.Request{Body: r}, func(response wire.Response) {
+			for _, topic := range response.Body.(*kmsg.TxnOffsetCommitResponse).Topics {
+				for _, p := range topic.Partitions {
+					got = append(got, p.ErrorCode)
+				}
+			}
+		})
+		return got
+	}
+	if got := ask(4, "none", "a"); !slices.Equal(got, []int16{3, 3, 3, 51, 51, 3}) {
+		t.Errorf("version 4: %v", got)
+	}
+	if got := ask(5, "a"); !slices.Equal(got, []int16{51, 51, 3}) {
+		t.Errorf("version 5: %v", got)
+	}
+	if got := ask(5, "none"); !slices.Equal(got, []int16{3, 3, 3}) {
+		t.Errorf("a topic that is not there: %v", got)
+	}
+	if want := []string{"t 5 6 __consumer_offsets-7 false", "t 5 6 __consumer_offsets-7 true"}; !slices.Equal(verifier.asked, want) {
+		t.Errorf("asked %q", verifier.asked)
 	}
 }

@@ -31,6 +31,7 @@ type Dependencies struct {
 	Controller Controller
 	Partitions Partitions
 	Groups     Groups
+	Verifier   TransactionVerifier
 	// Nodes says that the handler serves the listener of the cluster's nodes: also what
 	// only nodes may ask. Its Controller is then that of this node alone, since the
 	// other nodes look for the active one themselves.

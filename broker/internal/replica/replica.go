@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -133,19 +134,25 @@ func (r *Replica) carryOut(fx *Effects) {
 // disk, or at the deadline (zero: none) with REQUEST_TIMED_OUT. The batch is not
 // kept. Append blocks on the write, not on the sync.
 func (r *Replica) Append(batch []byte, acks int16, deadline time.Time, tag int, sink AppendSink) {
+	if refused := r.offer(batch, acks, deadline, tag, sink); refused != nil {
+		sink.Appended(tag, refused, -1, -1, r.logStart())
+	}
+}
+
+// offer is Append but that it returns why the batch is refused, and then does not tell
+// the sink.
+func (r *Replica) offer(batch []byte, acks int16, deadline time.Time, tag int, sink AppendSink) (refused *kerr.Error) {
 	fx := effectsPool.Get().(*Effects)
 	info, refused, failure := r.append(batch, acks, Parked{Sink: sink, Tag: tag, Deadline: deadline}, fx)
 	r.requestSync()
 	if failure != nil {
 		refused = r.appendError(failure)
 	}
-	switch {
-	case refused != nil:
-		sink.Appended(tag, refused, -1, -1, r.logStart())
-	case acks != -1:
+	if refused == nil && acks != -1 {
 		sink.Appended(tag, nil, info.BaseOffset, info.LogAppendTime, info.LogStartOffset)
 	}
 	r.carryOut(fx)
+	return refused
 }
 
 // AppendVerified is Append for a transactional batch whose transaction was verified
@@ -165,6 +172,27 @@ func (r *Replica) AppendVerified(batch []byte, ended uint32, acks int16, deadlin
 	}
 	r.Append(batch, acks, deadline, tag, sink)
 	return true
+}
+
+// ErrTransactionEnded is what AppendOffsets refuses with where AppendVerified returns false.
+var ErrTransactionEnded = errors.New("a transaction of the producer has ended since this one was verified")
+
+// AppendOffsets is AppendVerified for what a coordinator writes in a client's
+// transaction, with acks -1. It returns why the batch is refused, and then does not tell
+// the sink.
+func (r *Replica) AppendOffsets(batch []byte, ended uint32, sink AppendSink) error {
+	if r.log != nil {
+		header := record.Batch(batch)
+		r.verifyMu.Lock()
+		defer r.verifyMu.Unlock()
+		if s := r.log.TransactionState(header.ProducerID(), header.ProducerEpoch()); !s.Open && s.Ended != ended {
+			return ErrTransactionEnded
+		}
+	}
+	if refused := r.offer(batch, -1, time.Time{}, 0, sink); refused != nil {
+		return refused
+	}
+	return nil
 }
 
 // AppendMarker appends the batch that ends a transaction (storage.AppendMarker), with
