@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +30,10 @@ type liveness struct {
 	// onEpoch keeps the epoch of a registration for the next one.
 	onEpoch  func(epoch int64) error
 	unfenced chan struct{} // closed when the broker is first unfenced
+
+	leaving  chan struct{} // closed when the broker is to give up what it leads
+	left     chan struct{} // closed when it leads nothing any more, or is not registered
+	answered atomic.Int64  // heartbeats that the controller answered
 }
 
 // settleDelay is the time between two tries until the broker is unfenced: as
@@ -36,7 +42,7 @@ const settleDelay = 2 * time.Millisecond
 
 // run returns when ctx ends.
 func (l *liveness) run(ctx context.Context) {
-	fenced, first := true, true
+	fenced, first, leaving := true, true, false
 	var reported string
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -45,16 +51,21 @@ func (l *liveness) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case <-l.soonLeaving(leaving):
+			leaving = true
 		}
 		var err error
 		if l.epoch.Load() < 0 {
 			err = l.tryRegister(ctx)
 		}
 		if err == nil {
-			fenced, err = l.beat(ctx)
+			fenced, err = l.beat(ctx, leaving)
 		}
 		switch {
 		case ctx.Err() != nil:
+			return
+		case leaving && (err == errMayStop || err == kerr.StaleBrokerEpoch):
+			close(l.left)
 			return
 		case err == kerr.StaleBrokerEpoch:
 			l.epoch.Store(-1)
@@ -63,7 +74,7 @@ func (l *liveness) run(ctx context.Context) {
 			close(l.unfenced)
 		}
 		reported = l.report(err, reported)
-		if fenced || err != nil {
+		if fenced || leaving || err != nil {
 			timer.Reset(settleDelay)
 		} else {
 			timer.Reset(l.heartbeat)
@@ -104,10 +115,70 @@ func (l *liveness) tryRegister(ctx context.Context) error {
 	return nil
 }
 
-func (l *liveness) beat(ctx context.Context) (fenced bool, err error) {
-	answer, err := l.client.heartbeat(ctx, controller.BrokerHeartbeat{Broker: l.register.Broker, BrokerEpoch: l.epoch.Load(), Offset: l.log.Published().Offset()})
+// errMayStop says that the controller moved all that a leaving broker led.
+var errMayStop = errors.New("the broker leads nothing any more")
+
+// soonLeaving returns what tells that the broker is to leave, nil once that is known.
+func (l *liveness) soonLeaving(leaving bool) <-chan struct{} {
+	if leaving {
+		return nil
+	}
+	return l.leaving
+}
+
+func (l *liveness) beat(ctx context.Context, leaving bool) (fenced bool, err error) {
+	answer, err := l.client.heartbeat(ctx, controller.BrokerHeartbeat{Broker: l.register.Broker, BrokerEpoch: l.epoch.Load(),
+		Offset: l.log.Published().Offset(), WantShutDown: leaving})
 	if err != nil {
 		return true, err
 	}
+	l.answered.Add(1)
+	if answer.ShouldShutDown {
+		return true, errMayStop
+	}
 	return answer.Fenced, nil
+}
+
+const (
+	// leaveTimeout bounds how long a stop waits until others lead what this broker led,
+	// and silentTimeout how long it waits for one answer of the controller to that.
+	leaveTimeout  = 10 * time.Second
+	silentTimeout = time.Second
+)
+
+// leave has the controller move what this broker leads to others, and returns when that
+// is done, when the controller is silent, or when ctx ends.
+func (l *liveness) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	answered := l.answered.Load()
+	close(l.leaving)
+	silent := time.NewTicker(silentTimeout)
+	defer silent.Stop()
+	for {
+		select {
+		case <-l.left:
+			return
+		case <-silent.C:
+			now := l.answered.Load()
+			if now != answered {
+				answered = now
+				continue
+			}
+		case <-ctx.Done():
+		}
+		l.logger.Warn().Msg("the controller did not move what this broker leads; it stops all the same, and the others notice by its silence")
+		return
+	}
+}
+
+// leave has others lead what this broker leads before it stops, if there are others.
+func (b *Broker) leave(ctx context.Context) {
+	if ctx.Err() != nil || !slices.Contains(b.cfg.Roles, BrokerRole) {
+		return
+	}
+	image := b.log.Published()
+	if slices.ContainsFunc(image.Brokers(), func(x metadata.Broker) bool { return x.ID != b.cfg.NodeID && image.Active(x.ID) }) {
+		b.liveness.leave(ctx)
+	}
 }

@@ -295,7 +295,7 @@ func (b *Broker) prepareLiveness(context.Context) error {
 		listeners = append(listeners, metadata.Listener{Name: internalListenerName, Host: host, Port: port})
 	}
 	b.liveness = &liveness{client: &controllerClient{broker: b}, log: b.log, logger: b.logger, heartbeat: b.cfg.Cluster.Heartbeat,
-		onRegistered: b.replicas.Start, unfenced: make(chan struct{}),
+		onRegistered: b.replicas.Start, unfenced: make(chan struct{}), leaving: make(chan struct{}), left: make(chan struct{}),
 		onEpoch: func(epoch int64) error {
 			return b.membership.book.keep(func(p *addressPage) { p.BrokerEpoch = &epoch })
 		},
@@ -361,6 +361,10 @@ func (b *Broker) serve(context.Context) error {
 			return nil
 		}
 		return err
+	})
+	b.started("leadership", func(ctx context.Context) error {
+		b.leave(ctx)
+		return b.resign(ctx, b.membership.node.Load()) // while this node still hears who leads next
 	})
 	b.ready.Store(true)
 	b.logger.Info().Int32("node", b.cfg.NodeID).Str("address", b.Addr()).Str("cluster", b.ClusterID()).

@@ -35,6 +35,8 @@ type Proposal struct {
 	ISR            []Member
 	LeaderEpoch    int32
 	PartitionEpoch int32 // of the state it is to replace
+
+	brokers uint64 // Partition.brokers when it was made
 }
 
 // Alteration is the controller's answer to a Proposal.
@@ -146,6 +148,16 @@ func (p *Partition) Tick(now time.Time, fx *Effects) {
 	p.propose(now, fx)
 }
 
+// BrokersChanged says that brokers came or went: what the controller refused because a
+// follower was not active may be possible now.
+func (p *Partition) BrokersChanged(now time.Time, fx *Effects) {
+	p.brokers++
+	if p.hold {
+		p.hold = false
+		p.propose(now, fx)
+	}
+}
+
 // propose asks for the ISR as it should be, if it is not and nothing is under way.
 func (p *Partition) propose(now time.Time, fx *Effects) {
 	if p.proposal != nil || p.hold || p.role != Leader {
@@ -168,7 +180,7 @@ func (p *Partition) propose(now time.Time, fx *Effects) {
 	if !changed {
 		return
 	}
-	p.proposal = &Proposal{ISR: isr, LeaderEpoch: p.leaderEpoch, PartitionEpoch: p.partitionEpoch}
+	p.proposal = &Proposal{ISR: isr, LeaderEpoch: p.leaderEpoch, PartitionEpoch: p.partitionEpoch, brokers: p.brokers}
 	fx.Proposal = p.proposal
 }
 
@@ -187,6 +199,10 @@ func (p *Partition) Altered(of *Proposal, a Alteration, fx *Effects) (again bool
 		p.isr = append(p.isr[:0], a.ISR...)
 		p.settled(fx)
 	case kerr.IneligibleReplica, kerr.OperationNotAttempted:
+		if of.brokers != p.brokers {
+			of.brokers = p.brokers
+			return true // the refusal may be older than the change that makes it possible
+		}
 		p.proposal, p.hold = nil, true
 		p.advance(fx)
 	case kerr.FencedLeaderEpoch, kerr.InvalidUpdateVersion, kerr.InvalidRequest, kerr.NewLeaderElected,

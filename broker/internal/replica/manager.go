@@ -223,6 +223,12 @@ func (m *Manager) apply(image *metadata.Image, delta *metadata.Delta) {
 			m.remove(d.Topic, d.New.ID)
 		}
 	}
+	if len(delta.BrokersChanged) > 0 {
+		now := m.clock.Now()
+		m.Each(func(r *Replica) {
+			r.step(func(p *Partition, fx *Effects) { p.BrokersChanged(now, fx) })
+		})
+	}
 }
 
 // become takes over a partition's state, opening its log first if need be.

@@ -107,6 +107,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		s.p.FollowerFetched(int32(number(t, d, "id", 0)), number(t, d, "broker-epoch", 7), number(t, d, "end", 0), at(t, d), &fx)
 	case "tick":
 		s.p.Tick(at(t, d), &fx)
+	case "brokers":
+		s.p.BrokersChanged(at(t, d), &fx)
 	case "altered":
 		a := Alteration{LeaderEpoch: int32(number(t, d, "epoch", int64(s.p.LeaderEpoch()))), PartitionEpoch: s.p.PartitionEpoch() + 1}
 		if d.HasArg("error") {

@@ -378,7 +378,11 @@ func (n *simNode) bring(r *Replica, p *Proposal) {
 			s.commit(change)
 			answer.PartitionEpoch, answer.ISR = change.PartitionEpoch, isr
 		}
-		s.send(simController, n.id, func() { answered = true; r.altered(p, answer) })
+		s.send(simController, n.id, func() {
+			if answered = true; r.altered(p, answer) {
+				n.bring(r, p)
+			}
+		})
 	})
 	n.later(s.between(50*time.Millisecond, 100*time.Millisecond), func() {
 		if !answered && r.altered(p, Alteration{Err: kerr.RequestTimedOut}) {
