@@ -56,6 +56,7 @@ type Broker struct {
 	shell       *controllerShell
 	liveness    *liveness
 	asking      *asking
+	suspicions  *suspicions
 
 	membership      *membership
 	internal        net.Listener // nil in a cluster of one that no node can join, as are the next
@@ -100,6 +101,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	b.logger = *b.env.Logger
 	b.log = newMetadataLog(b.logger)
 	b.log.onFatal = b.fail
+	b.suspicions = newSuspicions(b)
 	b.metrics = newMetrics(b)
 	if err := b.start(ctx); err != nil {
 		_ = b.Close() // what stopped the start is what counts

@@ -39,6 +39,8 @@ type controllerShell struct {
 	// clusterID returns the id that the cluster was formed with, empty when it is to be
 	// drawn. Default: it is drawn.
 	clusterID func() string
+	// onActive, if it is set, is called when this node has become the active controller.
+	onActive func()
 
 	// Of the goroutine.
 	answers    map[uint64]func(controller.Answer)
@@ -56,6 +58,7 @@ type message struct {
 	request func(id uint64) controller.Event
 	answer  func(controller.Answer)
 	result  *result
+	gone    *controller.BrokerGone
 }
 
 type result struct {
@@ -139,7 +142,9 @@ func (s *controllerShell) run(stop <-chan struct{}) {
 			}
 		}
 		s.propose()
-		s.isActive.Store(s.core.Active())
+		if active := s.core.Active(); s.isActive.Swap(active) != active && active && s.onActive != nil {
+			s.onActive()
+		}
 	}
 }
 
@@ -160,6 +165,8 @@ func (s *controllerShell) handle(m message) {
 		s.step(m.request(s.lastID))
 	case m.result != nil:
 		s.settle(m.result)
+	case m.gone != nil:
+		s.step(*m.gone)
 	default:
 		// Leadership began or ended: what was queued under the last one is void.
 		s.queue, s.inFlight = nil, false

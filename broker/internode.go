@@ -80,8 +80,10 @@ func (b *Broker) startPeers(context.Context) error {
 		return nil
 	})
 	b.peerListener = peer.NewListener(b.internal, peer.ListenerConfig{Self: self, ClusterID: b.membership.clusterID, Keys: keys, Logger: b.logger,
-		APIs: b.internalAPIs,
-		Receive: func(_ peer.Identity, message []byte) {
+		APIs:  b.internalAPIs,
+		Ended: func(from peer.Identity) { b.suspicions.raise(from.Node) },
+		Receive: func(from peer.Identity, message []byte) {
+			b.suspicions.hear(from.Node)
 			if node := b.membership.node.Load(); node != nil {
 				node.Receive(message)
 			}

@@ -39,7 +39,8 @@ type membership struct {
 	outcome atomic.Pointer[quorum.Outcome]
 	known   chan struct{} // closed when outcome is there and has a node id
 	failed  func(error)
-	refused string // why the cluster did not take this node in, as last logged
+	gone    func(node int32) // a broker is missed
+	refused string           // why the cluster did not take this node in, as last logged
 }
 
 // letter is a message between memberships.
@@ -110,7 +111,7 @@ func (b *Broker) startMembership(ctx context.Context) error {
 		return err
 	}
 	m := &membership{cfg: &b.cfg, logger: b.logger, inbox: newMailbox[letter](), known: make(chan struct{}),
-		image: b.log.Published, failed: b.fail}
+		image: b.log.Published, failed: b.fail, gone: b.suspicions.raise}
 	b.membership = m
 	if m.book, err = openAddressBook(b.env.FS, b.cfg.DataDir, b.logger); err != nil {
 		return err
@@ -211,6 +212,11 @@ func (m *membership) startGossip(internal, client string) error {
 	}
 	m.gossip, err = gossip.Start(gossip.Config{Name: name, Bind: bind, Label: m.cfg.ClusterName, Keys: keys,
 		Join: m.book.joinAddresses(m.cfg.Join), Meta: m.meta, Logger: m.logger,
+		Gone: func(was gossip.Meta) {
+			if was.Broker && was.Node > 0 {
+				m.gone(was.Node)
+			}
+		},
 		Received: func(from string, body []byte) { m.inbox.put(letter{from, slices.Clone(body)}) },
 	})
 	if err != nil {

@@ -204,7 +204,8 @@ func (b *Broker) startQuorum(context.Context) error {
 	b.log.onLeader = func(leader, epoch int32, image *metadata.Image) {
 		b.shell.leaderChanged(leader == b.cfg.NodeID, epoch, image)
 	}
-	b.shell.clusterID = b.membership.clusterID
+	b.suspicions.shell.Store(b.shell)
+	b.shell.clusterID, b.shell.onActive = b.membership.clusterID, b.suspicions.raiseAll
 	ticks := make(chan struct{})
 	node, err := quorum.Start(b.quorumConfig(), ticks)
 	if err != nil {

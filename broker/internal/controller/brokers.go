@@ -67,6 +67,17 @@ func (c *Controller) expire(now time.Time) {
 	}
 }
 
+// brokerGone fences a broker whose process has ended.
+func (c *Controller) brokerGone(e BrokerGone) {
+	b, known := c.image.Broker(e.Broker)
+	s := c.sessions[e.Broker]
+	if !c.active || !known || b.Fenced || b.Epoch != e.BrokerEpoch || s != nil && s.last.After(e.Since) {
+		return
+	}
+	delete(c.sessions, e.Broker)
+	c.fence(b)
+}
+
 func (c *Controller) registerBroker(now time.Time, e RegisterBroker) {
 	b, known := c.image.Broker(e.Broker)
 	s := c.sessions[e.Broker]
@@ -99,7 +110,7 @@ func (c *Controller) registerBroker(now time.Time, e RegisterBroker) {
 	}
 	c.propose([]metadata.Change{change})
 	c.propose(c.deactivate(e.Broker, left))
-	s = &session{epoch: epoch, deadline: now.Add(c.cfg.Session), heard: true, registered: -1, shutdown: -1}
+	s = &session{epoch: epoch, deadline: now.Add(c.cfg.Session), heard: true, last: now, registered: -1, shutdown: -1}
 	c.sessions[e.Broker] = s
 	c.whenCommitted(waiting{
 		answer: Answer{ID: e.ID, Response: Registration{BrokerEpoch: epoch}},
@@ -139,7 +150,7 @@ func (c *Controller) heartbeat(now time.Time, e BrokerHeartbeat) {
 		s = &session{epoch: b.Epoch, registered: c.image.Offset(), shutdown: -1}
 		c.sessions[e.Broker] = s
 	}
-	s.deadline, s.heard = now.Add(c.cfg.Session), true
+	s.deadline, s.heard, s.last = now.Add(c.cfg.Session), true, now
 	caughtUp := s.registered >= 0 && e.Offset >= s.registered
 	switch {
 	case e.WantShutDown:

@@ -66,9 +66,10 @@ type waiting struct {
 type session struct {
 	epoch      int64
 	deadline   time.Time
-	heard      bool  // from the broker itself, in this leadership
-	registered int64 // the metadata offset that covers its registration; -1 until it is committed
-	shutdown   int64 // the one that covers its controlled shutdown; -1 until it is committed
+	heard      bool      // from the broker itself, in this leadership
+	last       time.Time // when it was heard last
+	registered int64     // the metadata offset that covers its registration; -1 until it is committed
+	shutdown   int64     // the one that covers its controlled shutdown; -1 until it is committed
 }
 
 // New returns a controller that is not active.
@@ -97,6 +98,8 @@ func (c *Controller) Step(now time.Time, event Event) Effects {
 	case Tick:
 		c.expire(now)
 		c.rebalance(now)
+	case BrokerGone:
+		c.brokerGone(e)
 	default:
 		c.request(now, event)
 	}

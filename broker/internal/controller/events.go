@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -35,6 +37,15 @@ type Failed struct {
 
 // Tick says that time has passed. The shell sends one at NextDeadline.
 type Tick struct{}
+
+// BrokerGone says that nobody listens any more where a broker was registered, or that
+// it could not be reached for long, and that nothing was heard from it since Since. It
+// is fenced before its session is over, unless it registered anew or sent a heartbeat.
+type BrokerGone struct {
+	Broker      int32
+	BrokerEpoch int64 // of the registration that it was seen under
+	Since       time.Time
+}
 
 // Requests carry the ID under which their Answer comes back: unique among those
 // that wait.
@@ -165,6 +176,7 @@ func (Resigned) event()                {}
 func (Committed) event()               {}
 func (Failed) event()                  {}
 func (Tick) event()                    {}
+func (BrokerGone) event()              {}
 func (CreateTopics) event()            {}
 func (DeleteTopics) event()            {}
 func (CreatePartitions) event()        {}

@@ -321,6 +321,8 @@ func (w *world) command(d *datadriven.TestData) {
 	case "heartbeat":
 		w.step(BrokerHeartbeat{ID: id, Broker: broker, BrokerEpoch: int64(number(d, "epoch", 0)),
 			Offset: int64(number(d, "offset", int(w.offset))), WantFence: d.HasArg("fence"), WantShutDown: d.HasArg("shutdown")})
+	case "gone":
+		w.step(BrokerGone{Broker: broker, BrokerEpoch: int64(number(d, "epoch", 0)), Since: w.now.Add(-time.Duration(number(d, "since-ms", 0)) * time.Millisecond)})
 	case "unregister":
 		w.step(UnregisterBroker{ID: id, Broker: broker})
 	case "elect":

@@ -66,7 +66,10 @@ type Config struct {
 	Meta Meta
 	// Changed is called when a member came, went or changed, Received when another
 	// member sent a message: on goroutines of memberlist; they must not block.
-	Changed  func()
+	Changed func()
+	// Gone is called when a member went, by itself or because it is not there any more:
+	// as Changed.
+	Gone     func(Meta)
 	Received func(from string, message []byte)
 	Logger   zerolog.Logger
 }
@@ -102,6 +105,9 @@ type Gossip struct {
 func Start(cfg Config) (*Gossip, error) {
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
+	}
+	if cfg.Gone == nil {
+		cfg.Gone = func(Meta) {}
 	}
 	if cfg.Received == nil {
 		cfg.Received = func(string, []byte) {}
@@ -341,9 +347,11 @@ func (g *Gossip) NotifyUpdate(n *memberlist.Node) { g.note(n) }
 // NotifyLeave implements memberlist.EventDelegate.
 func (g *Gossip) NotifyLeave(n *memberlist.Node) {
 	g.mu.Lock()
+	was := g.members[n.Name]
 	delete(g.members, n.Name)
 	g.mu.Unlock()
 	g.cfg.Changed()
+	g.cfg.Gone(was.Meta)
 }
 
 func (g *Gossip) note(n *memberlist.Node) {

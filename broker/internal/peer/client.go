@@ -85,7 +85,7 @@ func laneOf(request kmsg.Request) string {
 // byte slices of the answer are the caller's. It fails with ErrUnreachable,
 // ErrUnsupported, ErrClosed or the error of ctx. Requests of one lane are executed in
 // order, and a connection on which an answer did not come before the deadline of ctx
-// is closed. After a failure the next attempt to connect waits a little: up to 0.5 s.
+// is closed. After a failure the next attempt to connect waits a little: up to 0.1 s.
 func (c *Client) Request(ctx context.Context, node int32, request kmsg.Request) (kmsg.Response, error) {
 	return c.RequestOn(ctx, node, laneOf(request), request)
 }
@@ -105,6 +105,16 @@ func (c *Client) RequestOn(ctx context.Context, node int32, name string, request
 	}
 	c.mu.Unlock()
 	return l.request(ctx, request)
+}
+
+// Probe finds out whether a node can be reached: it connects anew, at once, and shakes
+// hands. Its error wraps that of the operating system, such as syscall.ECONNREFUSED.
+func (c *Client) Probe(ctx context.Context, node int32) error {
+	conn, _, err := c.connect(ctx, node, "r:probe")
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // Send sends a message to a node. It never blocks; the message is lost when the node

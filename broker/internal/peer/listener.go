@@ -21,7 +21,10 @@ type ListenerConfig struct {
 	// Receive takes a message of another node. It is called by one goroutine per
 	// connection and may block: that slows the sender down. The slice is its own.
 	Receive func(from Identity, message []byte)
-	Logger  zerolog.Logger
+	// Ended is called, if it is set, when a node's connection of messages has ended and
+	// all that came over it was received. It must not block.
+	Ended  func(from Identity)
+	Logger zerolog.Logger
 }
 
 // Listener is the inter-node listener of this node. It shakes hands, takes the
@@ -122,6 +125,9 @@ func (l *Listener) serve(conn net.Conn) {
 	defer conn.Close()
 	err = receive(conn, func(message []byte) { l.cfg.Receive(identity, message) })
 	l.cfg.Logger.Debug().Int32("node", theirs.Node).AnErr("reason", err).Msg("connection from a node ended")
+	if l.cfg.Ended != nil {
+		l.cfg.Ended(identity)
+	}
 }
 
 // Accept returns the next connection of requests, a *Conn: what follows on it is
