@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/leatlog/leat/broker/internal/controller"
+	"github.com/leatlog/leat/broker/internal/group"
 	"github.com/leatlog/leat/broker/internal/metadata"
 	"github.com/leatlog/leat/broker/internal/vfs"
 )
@@ -160,6 +161,22 @@ type GroupSettings struct {
 	OffsetsRetention time.Duration
 	// OffsetMetadataBytes bounds the text stored with an offset. Default 4096.
 	OffsetMetadataBytes int32
+	// Consumer is about groups of the consumer protocol (KIP-848).
+	Consumer ConsumerGroupSettings
+}
+
+// ConsumerGroupSettings are those of groups of the consumer protocol, in which the
+// broker assigns the partitions.
+type ConsumerGroupSettings struct {
+	// Session is how long a member may be silent. Default 45 s.
+	Session time.Duration
+	// Heartbeat is how often members are told to beat. Default 5 s.
+	Heartbeat time.Duration
+	// MaxSize is the most members of a group. Default 2^31-1.
+	MaxSize int32
+	// Assignors are those that members may choose, "uniform" and "range"; the first is that of
+	// members which do not choose. Default both, in this order.
+	Assignors []string
 }
 
 // LimitSettings bound what clients may ask for.
@@ -250,6 +267,12 @@ func (c *Config) setDefaults() {
 	g.MaxSize = cmp.Or(g.MaxSize, 1<<31-1)
 	g.OffsetsRetention = cmp.Or(g.OffsetsRetention, 7*24*time.Hour)
 	g.OffsetMetadataBytes = cmp.Or(g.OffsetMetadataBytes, 4096)
+	g.Consumer.Session = cmp.Or(g.Consumer.Session, 45*time.Second)
+	g.Consumer.Heartbeat = cmp.Or(g.Consumer.Heartbeat, 5*time.Second)
+	g.Consumer.MaxSize = cmp.Or(g.Consumer.MaxSize, 1<<31-1)
+	if len(g.Consumer.Assignors) == 0 {
+		g.Consumer.Assignors = group.Assignors()
+	}
 	l.RequestBytes = cmp.Or(l.RequestBytes, 100<<20)
 	l.FetchBytes = cmp.Or(l.FetchBytes, 55<<20)
 	l.FetchSessions = cmp.Or(l.FetchSessions, 1000)
@@ -333,6 +356,11 @@ func (c *Config) validateCluster() error {
 	case len(c.Rack) > 200:
 		return invalid("broker.rack", c.Rack, "must be of at most 200 bytes")
 	}
+	for _, name := range c.Groups.Consumer.Assignors {
+		if !slices.Contains(group.Assignors(), name) {
+			return invalid("group.consumer.assignors", name, "must be among "+strings.Join(group.Assignors(), ", "))
+		}
+	}
 	if _, err := c.keys(); err != nil {
 		return err
 	}
@@ -358,6 +386,9 @@ func (c *Config) validateNumbers() error {
 		{"group.max.size", int64(c.Groups.MaxSize), 1, 1<<31 - 1},
 		{"offsets.retention.minutes", int64(c.Groups.OffsetsRetention / time.Minute), 1, 1<<63 - 1},
 		{"offset.metadata.max.bytes", int64(c.Groups.OffsetMetadataBytes), 0, 1<<31 - 1},
+		{"group.consumer.session.timeout.ms", c.Groups.Consumer.Session.Milliseconds(), 1, 1<<31 - 1},
+		{"group.consumer.heartbeat.interval.ms", c.Groups.Consumer.Heartbeat.Milliseconds(), 1, c.Groups.Consumer.Session.Milliseconds()},
+		{"group.consumer.max.size", int64(c.Groups.Consumer.MaxSize), 1, 1<<31 - 1},
 		{"socket.request.max.bytes", int64(c.Limits.RequestBytes), 1024, 1<<31 - 1},
 		{"fetch.max.bytes", int64(c.Limits.FetchBytes), 1024, 1<<31 - 1},
 		{"max.incremental.fetch.session.cache.slots", int64(c.Limits.FetchSessions), 0, 1<<31 - 1},

@@ -134,7 +134,11 @@ func (b *Broker) startReplicas(context.Context) error {
 	g.InitialRebalanceDelay = max(b.cfg.Groups.InitialRebalanceDelay, 0)
 	g.MaxSize, g.OffsetsRetention = int(b.cfg.Groups.MaxSize), b.cfg.Groups.OffsetsRetention
 	g.OffsetMetadataMaxSize = int(b.cfg.Groups.OffsetMetadataBytes)
+	c := b.cfg.Groups.Consumer
+	g.ConsumerSessionTimeout, g.ConsumerHeartbeatInterval = c.Session, c.Heartbeat
+	g.ConsumerMaxSize, g.ConsumerAssignors = int(c.MaxSize), c.Assignors
 	g.NewID = b.newMemberID
+	g.Topics = func() group.Topics { return groupTopics{b.log.Image()} }
 	g.TopicExists = func(topic string) bool {
 		_, ok := b.log.Image().Topic(topic)
 		return ok
@@ -147,7 +151,7 @@ func (b *Broker) startReplicas(context.Context) error {
 		NewShard:  func(int32) coordinator.Shard { return group.NewShard(g) },
 		Logger:    b.logger,
 	})
-	b.groups = group.NewService(b.coordinator, func() int32 {
+	b.groups = group.NewService(b.coordinator, g, func() int32 {
 		if t, ok := b.log.Published().Topic(metadata.OffsetsTopic); ok {
 			return int32(len(t.Partitions))
 		}

@@ -39,7 +39,7 @@ func TestKafkaTools(t *testing.T) {
 		address = brokertest.Start(t).Addr()
 	}
 	topic := fmt.Sprintf("tools-%d", time.Now().UnixNano())
-	group := topic + "-group"
+	group, next := topic+"-group", topic+"-next"
 	records := filepath.Join(t.TempDir(), "delete.json")
 	if err := os.WriteFile(records, fmt.Appendf(nil, `{"partitions":[{"topic":%q,"partition":0,"offset":1}],"version":1}`, topic), 0o600); err != nil {
 		t.Fatal(err)
@@ -68,6 +68,12 @@ func TestKafkaTools(t *testing.T) {
 		{"reset-offsets", "", []string{groups, "--reset-offsets", "--group", group, "--topic", topic, "--to-earliest", "--execute"}, topic + `\s+1\s+0`},
 		{"delete-offsets", "", []string{groups, "--delete-offsets", "--group", group, "--topic", topic}, topic + `\s+0\s+Successful`},
 		{"delete-group", "", []string{groups, "--delete", "--group", group}, "was successful"},
+		{"next-generation-consumer", "", []string{tools + "consumer.ConsoleConsumer", "--topic", topic, "--from-beginning", "--max-messages", "20", "--group", next, "--consumer-property", "group.protocol=consumer"}, `(?m)^value 7$(?s:.*)Processed a total of 20 messages`},
+		{"next-generation-regex", "", []string{tools + "consumer.ConsoleConsumer", "--include", topic + ".*", "--from-beginning", "--max-messages", "20", "--group", next + "-regex", "--consumer-property", "group.protocol=consumer"}, `Processed a total of 20 messages`},
+		{"next-generation-list", "", []string{groups, "--list", "--state", "--type"}, next + `\s+Consumer\s+Empty`},
+		{"next-generation-group", "", []string{groups, "--describe", "--group", next}, regexp.QuoteMeta(next) + `\s+` + topic + `\s+1\s+\d+\s+\d+\s+0\s`},
+		{"next-generation-state", "", []string{groups, "--describe", "--group", next, "--state"}, `uniform\s+Empty\s+0`},
+		{"next-generation-delete", "", []string{groups, "--delete", "--group", next, "--group", next + "-regex"}, "was successful"},
 		{"config-alter", "", []string{"kafka.admin.ConfigCommand", "--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", "retention.ms=100000"}, "Completed updating config"},
 		{"config-describe", "", []string{"kafka.admin.ConfigCommand", "--describe", "--entity-type", "topics", "--entity-name", topic}, "retention.ms=100000"},
 		{"config-broker", "", []string{"kafka.admin.ConfigCommand", "--describe", "--entity-type", "brokers", "--entity-name", "1", "--all"}, "num.partitions=1"},

@@ -22,7 +22,11 @@ func (s *Shard) List() []Listing {
 	list := make([]Listing, 0, len(s.groups))
 	for _, id := range s.sortedIDs() {
 		g := s.groups[id]
-		list = append(list, Listing{GroupID: id, ProtocolType: g.protocolType, State: string(g.state)})
+		one := Listing{GroupID: id, ProtocolType: g.protocolType, State: string(g.currentState()), Type: "classic"}
+		if g.consumer != nil {
+			one.ProtocolType, one.Type = "consumer", "consumer"
+		}
+		list = append(list, one)
 	}
 	return list
 }
@@ -31,7 +35,7 @@ func (s *Shard) List() []Listing {
 // version 6 of the request on GROUP_ID_NOT_FOUND (KIP-1043).
 func (s *Shard) Describe(groupID string) Description {
 	g := s.groups[groupID]
-	if g == nil {
+	if g == nil || g.consumer != nil {
 		return Description{Err: kerr.GroupIDNotFound, State: string(Dead)}
 	}
 	d := Description{State: string(g.state), ProtocolType: g.protocolType}
@@ -49,6 +53,16 @@ func (s *Shard) Describe(groupID string) Description {
 	return d
 }
 
+// tombstones are the records that remove the group, its offsets excepted. That of a
+// classic group is written even if the group never was: it is what tells a reader of
+// the topic that the group is gone.
+func (g *group) tombstones() []coordinator.Record {
+	if g.consumer != nil {
+		return g.consumer.tombstones(g.id)
+	}
+	return []coordinator.Record{{Key: groupKey(g.id)}}
+}
+
 // Delete handles DeleteGroups for one group.
 func (s *Shard) Delete(groupID string, respond func(*kerr.Error)) coordinator.Result {
 	g := s.groups[groupID]
@@ -56,7 +70,7 @@ func (s *Shard) Delete(groupID string, respond func(*kerr.Error)) coordinator.Re
 		respond(kerr.GroupIDNotFound)
 		return coordinator.Result{}
 	}
-	if g.state != Empty {
+	if g.currentState() != Empty {
 		respond(kerr.NonEmptyGroup)
 		return coordinator.Result{}
 	}
@@ -65,9 +79,7 @@ func (s *Shard) Delete(groupID string, respond func(*kerr.Error)) coordinator.Re
 	for _, p := range g.committed() {
 		records = append(records, coordinator.Record{Key: offsetKey(groupID, p)})
 	}
-	// The tombstone of the group is written even if the group never was: it is what
-	// tells a reader of the topic that the group is gone.
-	records = append(records, coordinator.Record{Key: groupKey(groupID)})
+	records = append(records, g.tombstones()...)
 	return coordinator.Result{Records: records, Several: true, Done: func(err error) coordinator.Result {
 		if err != nil {
 			respond(errorOf(err))

@@ -19,6 +19,19 @@ type Config struct {
 	OffsetsRetentionCheck time.Duration
 	// OffsetMetadataMaxSize is offset.metadata.max.bytes.
 	OffsetMetadataMaxSize int
+	// ConsumerSessionTimeout is group.consumer.session.timeout.ms.
+	ConsumerSessionTimeout time.Duration
+	// ConsumerHeartbeatInterval is group.consumer.heartbeat.interval.ms: how often members
+	// of the consumer protocol are told to beat.
+	ConsumerHeartbeatInterval time.Duration
+	// ConsumerMaxSize is group.consumer.max.size, the most members of a group of the
+	// consumer protocol.
+	ConsumerMaxSize int
+	// ConsumerAssignors is group.consumer.assignors: those that members may choose, the
+	// first being that of members which do not.
+	ConsumerAssignors []string
+	// Topics returns the newest metadata that this node has.
+	Topics func() Topics
 	// TopicExists says whether a topic exists in the newest metadata that this node
 	// has. A shard that was just loaded forgets the offsets of topics that do not: they
 	// were deleted while nobody coordinated it. A commit for one is refused. nil says
@@ -28,7 +41,7 @@ type Config struct {
 	NewID func() string
 }
 
-// DefaultConfig returns Kafka's defaults. NewID must be set.
+// DefaultConfig returns Kafka's defaults. NewID and Topics must be set.
 func DefaultConfig() Config {
 	return Config{
 		MinSessionTimeout:     6 * time.Second,
@@ -38,6 +51,11 @@ func DefaultConfig() Config {
 		OffsetsRetention:      7 * 24 * time.Hour,
 		OffsetsRetentionCheck: 10 * time.Minute,
 		OffsetMetadataMaxSize: 4096,
+
+		ConsumerSessionTimeout:    45 * time.Second,
+		ConsumerHeartbeatInterval: 5 * time.Second,
+		ConsumerMaxSize:           1<<31 - 1,
+		ConsumerAssignors:         Assignors(),
 	}
 }
 

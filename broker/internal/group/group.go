@@ -34,8 +34,11 @@ type group struct {
 	joined   int64                // members joined so far, for member.order
 	offsets  map[TopicPartition]Offset
 	unstable map[TopicPartition]int // how many open transactions have an offset of it
-	deadline time.Time              // the earliest thing due in this group
-	heapAt   int                    // place in Shard.deadlines, -1 for none
+	// consumer is set while the group is one of the consumer protocol. Then what is above
+	// is that of an empty group, the offsets excepted.
+	consumer *consumerGroup
+	deadline time.Time // the earliest thing due in this group
+	heapAt   int       // place in Shard.deadlines, -1 for none
 
 	// joinBy is when the current join phase ends whatever happens, zero for none. A
 	// group that was empty first waits for more members: initial is set, and
@@ -54,6 +57,20 @@ func newGroup(id string) *group {
 		members: map[string]*member{}, static: map[string]string{}, pending: map[string]time.Time{}, offsets: map[TopicPartition]Offset{},
 		unstable: map[TopicPartition]int{},
 	}
+}
+
+// becomeConsumer makes the group an empty one of the consumer protocol.
+func (g *group) becomeConsumer() {
+	g.consumer = newConsumerGroup()
+	g.state, g.generation, g.protocolType, g.protocol, g.leader = Empty, 0, "", "", ""
+}
+
+// currentState is the state of the group, of whichever protocol.
+func (g *group) currentState() State {
+	if g.consumer != nil {
+		return g.consumer.state()
+	}
+	return g.state
 }
 
 // become changes the state.
@@ -176,6 +193,9 @@ func (g *group) nextDeadline() time.Time {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
+	}
+	if g.consumer != nil {
+		consider(g.consumer.nextDeadline())
 	}
 	consider(g.joinBy)
 	consider(g.syncBy)

@@ -179,14 +179,22 @@ func FuzzReplay(f *testing.F) {
 	g.generation, g.protocolType, g.protocol = 1, "consumer", "range"
 	g.add(&member{id: "m", protocols: []Protocol{{"range", subscription("t")}}})
 	now := time.Unix(1_700_000_000, 0)
+	instance := "i"
+	consumer := &consumerMember{id: "m", instanceID: &instance, topics: []string{"t"}, regex: "t.*", rebalanceTimeout: time.Second, assignor: &instance,
+		epoch: 3, previousEpoch: 2, state: memberUnrevoked, assigned: assignment{{1}: {0, 1}}, revoking: assignment{{1}: {2}}}
 	for _, r := range []coordinator.Record{
 		groupRecord(g, now), offsetRecord("g", TopicPartition{"t", 1}, Offset{Offset: 3, ExpireTimestamp: -1}),
+		memberRecord("g", consumer), memberRecord("g", &consumerMember{id: "n", topics: []string{"t"}, classic: &classicMember{time.Second, g.members["m"].protocols}}),
+		assignmentRecord("g", consumer), targetOfRecord("g", "m", consumer.assigned), targetRecord("g", 3), epochRecord("g", 3, 5), epochRecord("g", 3, 0),
+		regexRecord("g", "t.*", resolvedRegex{topics: []string{"t"}, version: 1, timestamp: 2}), tombstone(memberKind, "g", "m"), tombstone(epochKind, "g"),
 		offsetRecord("g", TopicPartition{"t", 1}, Offset{Offset: 3, ExpireTimestamp: 9}), {Key: groupKey("g")}, {Key: []byte{0, 9, 1}},
 	} {
 		f.Add(r.Key, r.Value)
 	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
-		s := NewShard(DefaultConfig())
+		cfg := DefaultConfig()
+		cfg.Topics = func() Topics { return newScriptTopics() }
+		s := NewShard(cfg)
 		if err := s.Replay(coordinator.Record{Key: key, Value: value}, 0); err != nil && !errors.Is(err, ErrBadRecord) {
 			t.Fatalf("error %v", err)
 		}

@@ -23,6 +23,9 @@ func (s *Shard) Join(r *JoinRequest, now time.Time, respond func(JoinResponse)) 
 		return fail(kerr.InvalidSessionTimeout, r.MemberID)
 	}
 	g := s.groups[r.GroupID]
+	if g != nil && g.consumer != nil {
+		return s.joinConsumers(g, r, now, respond)
+	}
 	if g == nil {
 		if r.MemberID != "" {
 			return fail(kerr.UnknownMemberID, r.MemberID)

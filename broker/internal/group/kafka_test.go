@@ -24,7 +24,7 @@ import (
 // -rewrite written anew from its answers. Ids are told by who got them: "a.2" is
 // the second that requests named a were answered with. Lists and lines are sorted.
 func TestAsKafka(t *testing.T) {
-	for _, path := range []string{"testdata/as-kafka", "testdata/as-kafka-transactions"} {
+	for _, path := range []string{"testdata/as-kafka", "testdata/as-kafka-transactions", "testdata/as-kafka-consumer"} {
 		t.Run(path, func(t *testing.T) { runAsKafka(t, path) })
 	}
 }
@@ -100,7 +100,7 @@ type kafka struct {
 // kafkaAt readies a Kafka: no groups of former runs, the topics made.
 func kafkaAt(t *testing.T, s *script, address string) *kafka {
 	k := &kafka{t: t, script: s, address: address}
-	s.service, s.runtime, s.transactions = k, nil, k
+	s.service, s.runtime, s.transactions, s.setTopic = k, nil, k, k.setTopic
 	topics := kmsg.NewPtrCreateTopicsRequest()
 	topics.Version, topics.TimeoutMillis = 5, 10_000
 	for _, name := range []string{"as-kafka-t", "as-kafka-u"} {
@@ -114,7 +114,7 @@ func kafkaAt(t *testing.T, s *script, address string) *kafka {
 		find.CoordinatorKey = "as-kafka-1"
 		found := k.ask(find, "test").(*kmsg.FindCoordinatorResponse).ErrorCode == 0
 		remove := kmsg.NewPtrDeleteGroupsRequest()
-		remove.Version, remove.Groups = 2, []string{"as-kafka-1", "as-kafka-2", "as-kafka-3", "as-kafka-4", "as-kafka-5"}
+		remove.Version, remove.Groups = 2, []string{"as-kafka-1", "as-kafka-2", "as-kafka-3", "as-kafka-4", "as-kafka-5", "as-kafka-6", "as-kafka-7", "as-kafka-8"}
 		for _, g := range k.ask(remove, "test").(*kmsg.DeleteGroupsResponse).Groups {
 			found = found && (g.ErrorCode == 0 || errorName(g.ErrorCode) == "GROUP_ID_NOT_FOUND")
 		}
@@ -261,6 +261,54 @@ func (k *kafka) until(what string, ask func() int16) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	k.t.Fatalf("%s: not yet", what)
+}
+
+func (k *kafka) ConsumerGroupHeartbeat(r *kmsg.ConsumerGroupHeartbeatRequest, client, _ string, respond func(*kmsg.ConsumerGroupHeartbeatResponse)) {
+	send(k, r, client, respond)
+}
+
+func (k *kafka) ConsumerGroupDescribe(r *kmsg.ConsumerGroupDescribeRequest, respond func(*kmsg.ConsumerGroupDescribeResponse)) {
+	send(k, r, "test", respond)
+}
+
+// setTopic makes a topic of that name anew, or gives it more partitions, and waits until
+// its id is known.
+func (k *kafka) setTopic(name string, partitions int32) {
+	topics := k.script.topics
+	if _, ok := topics.partitions[name]; ok && partitions > 0 {
+		grow := kmsg.NewPtrCreatePartitionsRequest()
+		grow.Version, grow.TimeoutMillis = 3, 10_000
+		topic := kmsg.NewCreatePartitionsRequestTopic()
+		topic.Topic, topic.Count = name, partitions
+		grow.Topics = append(grow.Topics, topic)
+		k.ask(grow, "test")
+		topics.partitions[name] = partitions
+		time.Sleep(time.Second)
+		return
+	}
+	remove := kmsg.NewPtrDeleteTopicsRequest()
+	remove.Version, remove.TimeoutMillis = 6, 10_000
+	one := kmsg.NewDeleteTopicsRequestTopic()
+	one.Topic = &name
+	remove.Topics = append(remove.Topics, one)
+	k.ask(remove, "test")
+	delete(topics.partitions, name)
+	if partitions > 0 {
+		create := kmsg.NewPtrCreateTopicsRequest()
+		create.Version, create.TimeoutMillis = 7, 10_000
+		topic := kmsg.NewCreateTopicsRequestTopic()
+		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, partitions, 1
+		create.Topics = append(create.Topics, topic)
+		k.until("topic "+name, func() int16 {
+			made := k.ask(create, "test").(*kmsg.CreateTopicsResponse).Topics[0]
+			topics.ids[name], topics.partitions[name] = made.TopicID, partitions
+			if errorName(made.ErrorCode) == "TOPIC_ALREADY_EXISTS" {
+				return kerr.UnknownTopicOrPartition.Code // it is being deleted
+			}
+			return made.ErrorCode
+		})
+	}
+	time.Sleep(time.Second)
 }
 
 func (k *kafka) OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.OffsetFetchResponse)) {

@@ -68,6 +68,9 @@ func (s *Shard) committer(r *CommitRequest, now time.Time) (string, *kerr.Error)
 		}
 		return r.GroupID, nil
 	}
+	if g.consumer != nil {
+		return g.id, g.consumer.validateCommit(r)
+	}
 	if r.Generation < 0 && g.state == Empty {
 		return g.id, nil
 	}
@@ -94,11 +97,21 @@ type FetchRequest struct {
 	// RequireStable refuses to tell of a partition for which an open transaction has an
 	// offset (KIP-447).
 	RequireStable bool
+	// MemberID and MemberEpoch are checked if the member says them: in groups of the
+	// consumer protocol only (nil and below 0 otherwise).
+	MemberID    *string
+	MemberEpoch int32
 }
 
 // Fetch handles OffsetFetch. The answer waits until all that it tells is committed: a
 // client must never see an offset that a crash takes back.
 func (s *Shard) Fetch(r *FetchRequest, respond func(*kerr.Error, []FetchedOffset)) coordinator.Result {
+	if g := s.groups[r.GroupID]; g != nil && g.consumer != nil && (r.MemberID != nil || r.MemberEpoch >= 0) {
+		if err := g.consumer.validateMember(orEmpty(r.MemberID), r.MemberEpoch); err != nil {
+			respond(err, nil)
+			return coordinator.Result{}
+		}
+	}
 	list := s.fetch(r.GroupID, r.Partitions, r.All)
 	offsets := make([]FetchedOffset, len(list))
 	g := s.groups[r.GroupID]
@@ -159,18 +172,22 @@ func (s *Shard) DeleteOffsets(groupID string, partitions []TopicPartition, respo
 		respond(kerr.GroupIDNotFound, nil)
 		return coordinator.Result{}
 	}
-	var subscribed map[string]bool
-	if g.state != Empty {
+	subscribed := func(string) bool { return false }
+	switch {
+	case g.consumer != nil:
+		subscribed = g.consumer.subscribed
+	case g.state != Empty:
 		if g.protocolType != "consumer" {
 			respond(kerr.NonEmptyGroup, nil)
 			return coordinator.Result{}
 		}
-		subscribed = g.subscriptions()
+		topics := g.subscriptions()
+		subscribed = func(topic string) bool { return topics[topic] }
 	}
 	errs := make([]*kerr.Error, len(partitions))
 	var records []coordinator.Record
 	for i, p := range partitions {
-		if subscribed[p.Topic] {
+		if subscribed(p.Topic) {
 			errs[i] = kerr.GroupSubscribedToTopic
 		} else if _, ok := g.offsets[p]; ok || g.unstable[p] > 0 {
 			records = append(records, coordinator.Record{Key: offsetKey(g.id, p)})
@@ -248,22 +265,25 @@ func (s *Shard) expireOffsets(now time.Time) coordinator.Result {
 	var records []coordinator.Record
 	for _, id := range s.sortedIDs() {
 		g := s.groups[id]
-		var subscribed map[string]bool
+		subscribed := func(string) bool { return false }
 		switch {
+		case g.consumer != nil:
+			subscribed = g.consumer.subscribed
 		case g.state == Stable && g.protocolType == "consumer":
-			subscribed = g.subscriptions()
+			topics := g.subscriptions()
+			subscribed = func(topic string) bool { return topics[topic] }
 		case g.state != Empty || len(g.pending) > 0:
 			continue
 		}
 		left := len(g.offsets)
 		for _, o := range s.fetch(id, nil, true) {
-			if !subscribed[o.Topic] && g.unstable[o.TopicPartition] == 0 && s.expired(g, o.Offset, now) {
+			if !subscribed(o.Topic) && g.unstable[o.TopicPartition] == 0 && s.expired(g, o.Offset, now) {
 				records = append(records, coordinator.Record{Key: offsetKey(id, o.TopicPartition)})
 				left--
 			}
 		}
-		if left == 0 && len(g.unstable) == 0 && g.state == Empty && g.generation > 0 {
-			records = append(records, coordinator.Record{Key: groupKey(id)})
+		if left == 0 && len(g.unstable) == 0 && g.currentState() == Empty && (g.generation > 0 || g.consumer != nil) {
+			records = append(records, g.tombstones()...)
 		}
 	}
 	return coordinator.Result{Records: records, Several: true}

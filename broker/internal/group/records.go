@@ -81,7 +81,7 @@ func offsetRecord(groupID string, p TopicPartition, o Offset) coordinator.Record
 
 // Replay implements coordinator.Shard. A live shard's own group records are
 // skipped: the group that made them knows more than they say.
-func (s *Shard) Replay(r coordinator.Record, _ int64) error {
+func (s *Shard) Replay(r coordinator.Record, timestamp int64) error {
 	if len(r.Key) < 2 {
 		return fmt.Errorf("%w: a key of %d bytes", ErrBadRecord, len(r.Key))
 	}
@@ -90,6 +90,8 @@ func (s *Shard) Replay(r coordinator.Record, _ int64) error {
 		return s.replayOffset(r)
 	case groupKeyVersion:
 		return s.replayGroup(r)
+	case epochKind, memberKind, targetKind, targetOfKind, assignmentKind, regexKind:
+		return s.replayConsumer(version, r, timestamp)
 	}
 	return nil // a kind that a later version writes
 }
@@ -147,7 +149,9 @@ func (s *Shard) replayGroup(r coordinator.Record) error {
 		return fmt.Errorf("%w: key of a group: %w", ErrBadRecord, err)
 	}
 	if r.Value == nil {
-		if g := s.groups[key.Group]; g != nil && len(g.members) == 0 {
+		if g := s.groups[key.Group]; g != nil && g.consumer != nil {
+			return nil // an older tombstone, of the classic group that it was
+		} else if g != nil && len(g.members) == 0 {
 			g.generation, g.protocolType = 0, ""
 			s.forget(g)
 		} else if g != nil && !s.live {
@@ -200,7 +204,7 @@ func (s *Shard) loadGroup(g *group, value *kmsg.GroupMetadataValue) {
 
 // forget drops a group of which nothing is left.
 func (s *Shard) forget(g *group) {
-	if g.state == Empty && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0 && len(g.unstable) == 0 && g.generation == 0 && s.groups[g.id] == g {
+	if g.consumer == nil && g.state == Empty && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0 && len(g.unstable) == 0 && g.generation == 0 && s.groups[g.id] == g {
 		g.state = Dead
 		delete(s.groups, g.id)
 	}

@@ -222,6 +222,9 @@ func (s *script) fetch(name string, a arguments) {
 		for _, id := range append(a.list("groups"), a.list("group")...) {
 			g := kmsg.NewOffsetFetchRequestGroup()
 			g.Group, g.Topics = id, topics
+			if member := a.optional("id"); member != nil {
+				g.MemberID, g.MemberEpoch = member, int32(a.number("epoch", -1))
+			}
 			r.Groups = append(r.Groups, g)
 		}
 	} else {

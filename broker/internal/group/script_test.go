@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/internal/coordinator"
+	"github.com/leatlog/leat/broker/internal/metadata"
 	"github.com/leatlog/leat/broker/internal/record"
 	"github.com/leatlog/leat/broker/internal/storage"
 )
@@ -76,6 +78,8 @@ type requests interface {
 	TxnOffsetCommit(r *kmsg.TxnOffsetCommitRequest, enlist func(partition int32, add bool, done func(*kerr.Error)), respond func(*kmsg.TxnOffsetCommitResponse))
 	OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.OffsetFetchResponse))
 	OffsetDelete(r *kmsg.OffsetDeleteRequest, respond func(*kmsg.OffsetDeleteResponse))
+	ConsumerGroupHeartbeat(r *kmsg.ConsumerGroupHeartbeatRequest, clientID, clientHost string, respond func(*kmsg.ConsumerGroupHeartbeatResponse))
+	ConsumerGroupDescribe(r *kmsg.ConsumerGroupDescribeRequest, respond func(*kmsg.ConsumerGroupDescribeResponse))
 	DescribeGroups(r *kmsg.DescribeGroupsRequest, respond func(*kmsg.DescribeGroupsResponse))
 	ListGroups(r *kmsg.ListGroupsRequest, respond func(*kmsg.ListGroupsResponse))
 	DeleteGroups(r *kmsg.DeleteGroupsRequest, respond func(*kmsg.DeleteGroupsResponse))
@@ -105,6 +109,10 @@ type script struct {
 	// transactions and producers are those of commits in transactions.
 	transactions transactions
 	producers    map[string]producer
+	// topics is the metadata, set by setTopic; beaten is called with answered heartbeats.
+	topics   *scriptTopics
+	setTopic func(name string, partitions int32)
+	beaten   func(*kmsg.ConsumerGroupHeartbeatRequest, *kmsg.ConsumerGroupHeartbeatResponse, map[metadata.UUID][]int32)
 	// joined is called with the id that each join was answered with.
 	joined func(name, id string)
 }
@@ -116,6 +124,9 @@ type scriptTimer struct {
 
 func newScript(t reporter) *script {
 	s := &script{t: t, log: &memoryLog{producers: map[int64]logProducer{}}, producers: map[string]producer{}, now: time.Unix(1_700_000_000, 0), cfg: DefaultConfig(), answered: map[int]int{}, deleted: map[string]bool{}}
+	s.topics = newScriptTopics()
+	s.setTopic = s.topics.set
+	s.cfg.Topics = func() Topics { return s.topics }
 	s.cfg.TopicExists = func(topic string) bool { return !s.deleted[topic] }
 	s.cfg.NewID = func() string { s.ids++; return strconv.Itoa(s.ids) }
 	s.runtime = coordinator.NewRuntime(coordinator.Config{
@@ -130,7 +141,7 @@ func newScript(t reporter) *script {
 		Logger:   zerolog.Nop(),
 	})
 	s.transactions = &logTransactions{s, map[string]producer{}}
-	s.service = NewService(s.runtime, func() int32 { return 1 })
+	s.service = NewService(s.runtime, s.cfg, func() int32 { return 1 })
 	return s
 }
 
@@ -339,6 +350,7 @@ func (s *script) request(d *datadriven.TestData) bool {
 	request := map[string]func(string, arguments){
 		"join": s.join, "sync": s.sync, "heartbeat": s.heartbeat, "leave": s.leave, "commit": s.commit, "fetch": s.fetch,
 		"describe": s.describe, "list": s.list, "delete": s.delete, "delete-offsets": s.deleteOffsets,
+		"beat": s.beat, "describe-consumers": s.describeConsumers, "topic": s.topic,
 		"begin": s.begin, "txn-commit": s.transactionalCommit, "end": s.endTransaction,
 	}[d.Cmd]
 	if request == nil {
@@ -366,6 +378,22 @@ func durable(s *Shard) string {
 				if o, ok := s.transactions[producer].offsets[groupPartition{id, p}]; ok {
 					fmt.Fprintf(&b, "%s %v pending of %d: %v, one of %d\n", id, p, producer, o, g.unstable[p])
 				}
+			}
+		}
+		if c := g.consumer; c != nil {
+			fmt.Fprintf(&b, "%s consumer group epoch %d %d %d %v %v\n", id, c.epoch, c.assignmentEpoch, c.metadataHash, c.static, c.regexes)
+			for _, id := range c.sortedIDs() {
+				m := *c.members[id]
+				fmt.Fprintf(&b, "  %s/%s/%s %s %s %v %q %v %s epoch %d %d %d %v %v target %v\n", id, text(m.instanceID), text(m.rackID), m.clientID, m.clientHost, m.topics, m.regex,
+					m.rebalanceTimeout, text(m.assignor), m.epoch, m.previousEpoch, m.state, m.assigned, m.revoking, c.targets[id])
+				if m.classic != nil {
+					fmt.Fprintf(&b, "    classic %v %q\n", m.classic.sessionTimeout, m.classic.protocols)
+				}
+			}
+			for _, p := range slices.SortedFunc(maps.Keys(c.owners), func(a, b partitionID) int {
+				return cmp.Or(compareIDs(a.topic, b.topic), cmp.Compare(a.partition, b.partition))
+			}) {
+				fmt.Fprintf(&b, "  %v of %s\n", p, c.owners[p])
 			}
 		}
 		if g.generation == 0 || g.state != Empty && g.state != Stable {

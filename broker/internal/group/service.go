@@ -18,12 +18,14 @@ import (
 type Service struct {
 	runtime    *coordinator.Runtime
 	partitions func() int32
+	// heartbeatInterval is what members of the consumer protocol are told.
+	heartbeatInterval time.Duration
 }
 
-// NewService returns a service. partitions says how many partitions
-// `__consumer_offsets` has.
-func NewService(runtime *coordinator.Runtime, partitions func() int32) *Service {
-	return &Service{runtime: runtime, partitions: partitions}
+// NewService returns a service over shards that were made with the settings. partitions
+// says how many partitions `__consumer_offsets` has.
+func NewService(runtime *coordinator.Runtime, cfg Config, partitions func() int32) *Service {
+	return &Service{runtime: runtime, partitions: partitions, heartbeatInterval: cfg.ConsumerHeartbeatInterval}
 }
 
 // do runs an event on the shard of a group, or says why it cannot.

@@ -14,7 +14,7 @@ import (
 
 // OffsetCommit handles an OffsetCommit request whose topics exist.
 func (s *Service) OffsetCommit(r *kmsg.OffsetCommitRequest, respond func(*kmsg.OffsetCommitResponse)) {
-	commit := &CommitRequest{GroupID: r.Group, MemberID: r.MemberID, InstanceID: r.InstanceID, Generation: r.Generation, RetentionMillis: -1}
+	commit := &CommitRequest{GroupID: r.Group, MemberID: r.MemberID, InstanceID: r.InstanceID, Generation: r.Generation, RetentionMillis: -1, Old: r.Version < 9}
 	if r.Version <= 4 {
 		commit.RetentionMillis = r.RetentionTimeMillis
 	}
@@ -31,7 +31,7 @@ func (s *Service) OffsetCommit(r *kmsg.OffsetCommitRequest, respond func(*kmsg.O
 		}
 	}
 	answer := func(err *kerr.Error, errs []*kerr.Error) {
-		if err == kerr.GroupIDNotFound && r.Version < 9 {
+		if r.Version < 9 && (err == kerr.GroupIDNotFound || err == kerr.StaleMemberEpoch) {
 			err = kerr.IllegalGeneration
 		}
 		out := r.ResponseKind().(*kmsg.OffsetCommitResponse)
@@ -149,7 +149,7 @@ func (s *Service) fetchGroup(r *kmsg.OffsetFetchRequestGroup, requireStable bool
 		respond(out)
 	}
 	if err := s.do(r.Group, func(shard *Shard, _ time.Time) coordinator.Result {
-		return shard.Fetch(&FetchRequest{GroupID: r.Group, Partitions: asked, All: r.Topics == nil, RequireStable: requireStable}, answer)
+		return shard.Fetch(&FetchRequest{GroupID: r.Group, Partitions: asked, All: r.Topics == nil, RequireStable: requireStable, MemberID: r.MemberID, MemberEpoch: r.MemberEpoch}, answer)
 	}); err != nil {
 		answer(err, nil)
 	}
@@ -238,11 +238,11 @@ func (s *Service) ListGroups(r *kmsg.ListGroupsRequest, respond func(*kmsg.ListG
 	}
 	slices.SortFunc(list, func(a, b Listing) int { return strings.Compare(a.GroupID, b.GroupID) })
 	for _, g := range list {
-		if !matches(r.StatesFilter, g.State) || !matches(r.TypesFilter, "classic") {
+		if !matches(r.StatesFilter, g.State) || !matches(r.TypesFilter, g.Type) {
 			continue
 		}
 		one := kmsg.NewListGroupsResponseGroup()
-		one.Group, one.ProtocolType, one.GroupState, one.GroupType = g.GroupID, g.ProtocolType, g.State, "classic"
+		one.Group, one.ProtocolType, one.GroupState, one.GroupType = g.GroupID, g.ProtocolType, g.State, g.Type
 		out.Groups = append(out.Groups, one)
 	}
 	respond(out)

@@ -98,6 +98,18 @@ func (s *Shard) schedule(g *group) {
 	s.forget(g)
 }
 
+// sooner is schedule for something that was added to what is due.
+func (s *Shard) sooner(g *group, at time.Time) {
+	switch {
+	case g.heapAt < 0:
+		g.deadline = at
+		heap.Push(&s.deadlines, g)
+	case at.Before(g.deadline):
+		g.deadline = at
+		heap.Fix(&s.deadlines, g.heapAt)
+	}
+}
+
 // NextDeadline implements coordinator.Shard.
 func (s *Shard) NextDeadline() (time.Time, bool) {
 	next := s.retentionAt
@@ -126,6 +138,9 @@ func (s *Shard) Expire(now time.Time) coordinator.Result {
 }
 
 func (s *Shard) expireGroup(g *group, now time.Time) coordinator.Result {
+	if g.consumer != nil {
+		return s.expireConsumers(g, now)
+	}
 	removed := false
 	for id, until := range g.pending {
 		if !until.After(now) {
@@ -163,6 +178,9 @@ func (s *Shard) Loaded(now time.Time) coordinator.Result {
 		g := s.groups[id]
 		for _, m := range g.members {
 			m.heard(now)
+		}
+		if g.consumer != nil {
+			s.loadedConsumers(g, now)
 		}
 		s.schedule(g)
 	}

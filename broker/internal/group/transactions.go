@@ -112,6 +112,16 @@ func (g *group) committed() []TopicPartition {
 // true. A rebalance that is being completed is no hindrance.
 func (s *Shard) transactionalCommitter(r *CommitRequest) (string, *kerr.Error) {
 	g := s.groups[r.GroupID]
+	if g != nil && g.consumer != nil {
+		if r.Generation < 0 && r.MemberID == "" && r.InstanceID == nil {
+			return g.id, nil
+		}
+		err := g.consumer.validateCommit(r)
+		if err == kerr.StaleMemberEpoch {
+			err = kerr.IllegalGeneration
+		}
+		return g.id, err
+	}
 	switch {
 	case g == nil && r.Generation >= 0:
 		return "", kerr.IllegalGeneration

@@ -94,6 +94,9 @@ type CommitRequest struct {
 	GroupID, MemberID string
 	InstanceID        *string
 	Generation        int32
+	// Old says that the request is of a version that members of the consumer protocol do
+	// not use, below 9.
+	Old bool
 	// RetentionMillis is how long the offsets are kept, -1 by the group's rule;
 	// clients could say so before version 5.
 	RetentionMillis int64
@@ -117,7 +120,7 @@ type FetchedOffset struct {
 
 // Listing is a group as ListGroups shows it.
 type Listing struct {
-	GroupID, ProtocolType, State string
+	GroupID, ProtocolType, State, Type string
 }
 
 // Description is a group as DescribeGroups shows it.

@@ -23,6 +23,8 @@ type Groups interface {
 	TxnOffsetCommit(r *kmsg.TxnOffsetCommitRequest, enlist func(partition int32, add bool, done func(*kerr.Error)), respond func(*kmsg.TxnOffsetCommitResponse))
 	OffsetFetch(r *kmsg.OffsetFetchRequest, respond func(*kmsg.OffsetFetchResponse))
 	OffsetDelete(r *kmsg.OffsetDeleteRequest, respond func(*kmsg.OffsetDeleteResponse))
+	ConsumerGroupHeartbeat(r *kmsg.ConsumerGroupHeartbeatRequest, clientID, clientHost string, respond func(*kmsg.ConsumerGroupHeartbeatResponse))
+	ConsumerGroupDescribe(r *kmsg.ConsumerGroupDescribeRequest, respond func(*kmsg.ConsumerGroupDescribeResponse))
 	DescribeGroups(r *kmsg.DescribeGroupsRequest, respond func(*kmsg.DescribeGroupsResponse))
 	ListGroups(r *kmsg.ListGroupsRequest, respond func(*kmsg.ListGroupsResponse))
 	DeleteGroups(r *kmsg.DeleteGroupsRequest, respond func(*kmsg.DeleteGroupsResponse))

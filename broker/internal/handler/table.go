@@ -53,6 +53,8 @@ var apis = []api{
 	{57, 0, 2, updateFeatures},
 	{60, 0, 2, describeCluster},
 	{64, 0, 0, unregisterBroker},
+	{68, 0, 1, consumerGroupHeartbeat},
+	{69, 0, 1, consumerGroupDescribe},
 	{74, 0, 1, listConfigResources},
 	{75, 0, 0, describeTopicPartitions},
 }

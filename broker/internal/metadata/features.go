@@ -13,6 +13,8 @@ const (
 	VersionFeature = "metadata.version"
 	// ELRFeature at level 1 keeps eligible leader replicas (KIP-966).
 	ELRFeature = "eligible.leader.replicas.version"
+	// GroupFeature at level 1 lets groups use the consumer protocol (KIP-848).
+	GroupFeature = "group.version"
 )
 
 // Levels of metadata.version.
@@ -31,6 +33,7 @@ type Feature struct {
 // features is sorted by name.
 var features = []Feature{
 	{Name: ELRFeature, Max: 1, Default: 1},
+	{Name: GroupFeature, Max: 1, Default: 1},
 	{Name: VersionFeature, Min: FirstMetadataVersion, Max: LatestMetadataVersion, Default: LatestMetadataVersion},
 }
 
