@@ -203,6 +203,9 @@ type ClusterSettings struct {
 	Heartbeat time.Duration
 	// Session is the silence after which a broker is fenced. Default 9 s.
 	Session time.Duration
+	// ReplicaLag is how long an in-sync replica may be behind its leader before it is in
+	// sync no more. Default 30 s (replica.lag.time.max.ms).
+	ReplicaLag time.Duration
 	// NoLeaderRebalance leaves leaders where elections put them
 	// (auto.leader.rebalance.enable=false).
 	NoLeaderRebalance bool
@@ -282,6 +285,7 @@ func (c *Config) setDefaults() {
 	k.Tick = cmp.Or(k.Tick, 50*time.Millisecond)
 	k.Heartbeat = cmp.Or(k.Heartbeat, 2*time.Second)
 	k.Session = cmp.Or(k.Session, 9*time.Second)
+	k.ReplicaLag = cmp.Or(k.ReplicaLag, 30*time.Second)
 	k.ImbalanceCheck = cmp.Or(k.ImbalanceCheck, 5*time.Minute)
 	k.ImbalancePercent = cmp.Or(k.ImbalancePercent, 10)
 }
@@ -398,6 +402,7 @@ func (c *Config) validateNumbers() error {
 		{"raft tick in ms", c.Cluster.Tick.Milliseconds(), 1, 10_000},
 		{"broker.heartbeat.interval.ms", c.Cluster.Heartbeat.Milliseconds(), 1, c.Cluster.Session.Milliseconds()},
 		{"broker.session.timeout.ms", c.Cluster.Session.Milliseconds(), 1, 1<<63 - 1},
+		{"replica.lag.time.max.ms", c.Cluster.ReplicaLag.Milliseconds(), 1, 1<<63 - 1},
 		{"leader.imbalance.check.interval.seconds", int64(c.Cluster.ImbalanceCheck / time.Second), 1, 1<<63 - 1},
 		{"leader.imbalance.per.broker.percentage", int64(c.Cluster.ImbalancePercent), 1, 100},
 	} {

@@ -88,6 +88,7 @@ var settings = []setting{
 	negated("auto.leader.rebalance.enable", "Whether leaders are moved back to the first of their replicas.", func(c *Config) *bool { return &c.Cluster.NoLeaderRebalance }),
 	duration("leader.imbalance.check.interval.seconds", "The time between two looks for leaders to move back.", time.Second, func(c *Config) *time.Duration { return &c.Cluster.ImbalanceCheck }),
 	number("leader.imbalance.per.broker.percentage", "The share of a broker's partitions that others may lead before leaders are moved back.", func(c *Config) *int32 { return &c.Cluster.ImbalancePercent }),
+	millis("replica.lag.time.max.ms", "How long an in-sync replica may be behind its leader before it is in sync no more.", func(c *Config) *time.Duration { return &c.Cluster.ReplicaLag }),
 	millis("broker.session.timeout.ms", "The silence after which a broker is fenced.", func(c *Config) *time.Duration { return &c.Cluster.Session }),
 }
 

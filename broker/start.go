@@ -121,7 +121,7 @@ func (b *Broker) startReplicas(context.Context) error {
 		NodeID:  b.cfg.NodeID, Directory: b.directory, Clock: replica.Clock{Now: b.env.Now}, Logger: b.logger,
 		Flush: flush[b.cfg.Flush], FlushInterval: b.cfg.FlushInterval, RetentionInterval: b.cfg.Topics.RetentionCheck,
 		TopicDefaults: b.cfg.Topics.Defaults, ProducerExpiration: b.cfg.Limits.ProducerIDExpiration,
-		OnRole: b.roleChanged,
+		Lag: b.cfg.Cluster.ReplicaLag, OnRole: b.roleChanged,
 	})
 	if err != nil {
 		return err

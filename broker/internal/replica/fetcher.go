@@ -42,6 +42,7 @@ type fetcher struct {
 	parts     map[key]*followed
 	changed   []*followed // to be mentioned in the next request
 	forgotten []key
+	epoch     int64 // of the registration that the leader was told all partitions under
 
 	// Of the goroutine.
 	sessionID    int32
@@ -225,6 +226,7 @@ func (f *fetcher) send(request *kmsg.FetchRequest, number int64, answers chan<- 
 func (f *fetcher) next(outstanding int) *kmsg.FetchRequest {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	epoch := f.renew()
 	if outstanding > 1 || len(f.changed)+len(f.forgotten) == 0 && (outstanding > 0 || f.sessionID == 0 || len(f.parts) == 0) {
 		return nil
 	}
@@ -232,7 +234,7 @@ func (f *fetcher) next(outstanding int) *kmsg.FetchRequest {
 		return nil // the session is being made
 	}
 	request := kmsg.NewPtrFetchRequest()
-	request.ReplicaState.ID, request.ReplicaState.Epoch = f.manager.cfg.NodeID, f.manager.cfg.Cluster.BrokerEpoch()
+	request.ReplicaState.ID, request.ReplicaState.Epoch = f.manager.cfg.NodeID, epoch
 	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(followWait/time.Millisecond), 1, followResponseBytes
 	request.SessionID, request.SessionEpoch = f.sessionID, f.sessionEpoch
 	f.number++
@@ -271,6 +273,21 @@ func (f *fetcher) next(outstanding int) *kmsg.FetchRequest {
 		return nil
 	}
 	return request
+}
+
+// renew has all partitions mentioned again after a new registration of this broker: a
+// leader takes only what the last one fetched into the in-sync replicas, and those that
+// have nothing to fetch would never say it. It returns the registration's epoch. The caller holds mu.
+func (f *fetcher) renew() int64 {
+	epoch := f.manager.cfg.Cluster.BrokerEpoch()
+	if epoch < 0 || epoch == f.epoch {
+		return epoch
+	}
+	f.epoch = epoch
+	for _, p := range f.parts {
+		f.mark(p)
+	}
+	return epoch
 }
 
 // syncFirst has partitions synced that could not be mentioned without that.

@@ -148,14 +148,12 @@ func (p *Partition) Tick(now time.Time, fx *Effects) {
 	p.propose(now, fx)
 }
 
-// BrokersChanged says that brokers came or went: what the controller refused because a
-// follower was not active may be possible now.
-func (p *Partition) BrokersChanged(now time.Time, fx *Effects) {
+// BrokersJoined says that brokers became active: followers that were not in sync for
+// that reason may be now, even if they have nothing to fetch.
+func (p *Partition) BrokersJoined(now time.Time, fx *Effects) {
 	p.brokers++
-	if p.hold {
-		p.hold = false
-		p.propose(now, fx)
-	}
+	p.hold = false
+	p.propose(now, fx)
 }
 
 // propose asks for the ISR as it should be, if it is not and nothing is under way.

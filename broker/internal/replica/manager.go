@@ -223,10 +223,10 @@ func (m *Manager) apply(image *metadata.Image, delta *metadata.Delta) {
 			m.remove(d.Topic, d.New.ID)
 		}
 	}
-	if len(delta.BrokersChanged) > 0 {
+	if slices.ContainsFunc(delta.BrokersChanged, image.Active) {
 		now := m.clock.Now()
 		m.Each(func(r *Replica) {
-			r.step(func(p *Partition, fx *Effects) { p.BrokersChanged(now, fx) })
+			r.step(func(p *Partition, fx *Effects) { p.BrokersJoined(now, fx) })
 		})
 	}
 }

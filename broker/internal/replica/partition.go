@@ -122,8 +122,8 @@ type Partition struct {
 	// Of a leader; see isr.go.
 	epochStart int64     // own log end when this leader epoch began
 	proposal   *Proposal // brought to the controller and not settled
-	hold       bool      // the controller refused: no proposal before the next Tick or BrokersChanged
-	brokers    uint64    // rises with BrokersChanged
+	hold       bool      // the controller refused: no proposal before the next Tick or BrokersJoined
+	brokers    uint64    // rises with BrokersJoined
 	lag        time.Duration
 
 	end       int64 // own log end, exclusive

@@ -108,7 +108,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "tick":
 		s.p.Tick(at(t, d), &fx)
 	case "brokers":
-		s.p.BrokersChanged(at(t, d), &fx)
+		s.p.BrokersJoined(at(t, d), &fx)
 	case "altered":
 		a := Alteration{LeaderEpoch: int32(number(t, d, "epoch", int64(s.p.LeaderEpoch()))), PartitionEpoch: s.p.PartitionEpoch() + 1}
 		if d.HasArg("error") {
