@@ -25,8 +25,8 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/leatlog/leat/broker/internal/coordinator"
 	"github.com/leatlog/leat/broker/internal/group"
+	"github.com/leatlog/leat/broker/internal/handler"
 	"github.com/leatlog/leat/broker/internal/peer"
 	"github.com/leatlog/leat/broker/internal/quorum"
 	"github.com/leatlog/leat/broker/internal/replica"
@@ -43,20 +43,22 @@ type Broker struct {
 	env    Environment
 	logger zerolog.Logger
 
-	listener    net.Listener
-	advertise   advertised
-	metrics     *metrics
-	admin       *adminServer
-	directory   *storage.Directory
-	replicas    *replica.Manager
-	coordinator *coordinator.Runtime
-	groups      *group.Service
-	log         *metadataLog
-	cluster     *clusterTopic
-	shell       *controllerShell
-	liveness    *liveness
-	asking      *asking
-	suspicions  *suspicions
+	listener     net.Listener
+	advertise    advertised
+	metrics      *metrics
+	admin        *adminServer
+	directory    *storage.Directory
+	replicas     *replica.Manager
+	coordinators coordinators
+	groups       *group.Service
+	transactions *transactions
+	producerIDs  handler.ProducerIDs
+	log          *metadataLog
+	cluster      *clusterTopic
+	shell        *controllerShell
+	liveness     *liveness
+	asking       *asking
+	suspicions   *suspicions
 
 	membership      *membership
 	internal        net.Listener // nil in a cluster of one that no node can join, as are the next

@@ -48,6 +48,20 @@ func (c *clusterTopic) Append(_ []byte, _ int16, _ time.Time, tag int, sink hand
 	sink.Appended(tag, kerr.InvalidTopicException, -1, -1, -1)
 }
 
+// TransactionState implements handler.Partition: nobody produces here.
+func (c *clusterTopic) TransactionState(int64, int16) storage.TransactionState {
+	return storage.TransactionState{}
+}
+
+// AppendVerified implements handler.Partition.
+func (c *clusterTopic) AppendVerified(_ []byte, _ uint32, acks int16, deadline time.Time, tag int, sink handler.AppendSink) bool {
+	c.Append(nil, acks, deadline, tag, sink)
+	return true
+}
+
+// Producers implements handler.Partition.
+func (c *clusterTopic) Producers() ([]storage.Producer, *kerr.Error) { return nil, nil }
+
 func (c *clusterTopic) Read(r handler.ReadRequest) handler.ReadResult {
 	start, end := c.node.Offsets()
 	result := handler.ReadResult{HighWatermark: end, LastStableOffset: end, LogStart: start, Position: end, DivergingEpoch: -1}

@@ -109,7 +109,8 @@ type Config struct {
 	// Topics are what topics get that do not say otherwise.
 	Topics TopicSettings
 	// Groups bound consumer groups.
-	Groups GroupSettings
+	Groups       GroupSettings
+	Transactions TransactionSettings
 	// Limits bound what clients may ask for.
 	Limits LimitSettings
 	// Cluster times the metadata quorum and the liveness of brokers.
@@ -145,6 +146,25 @@ type TopicSettings struct {
 	// RetentionCheck is the time between two looks for old segments. Default 5 min
 	// (log.retention.check.interval.ms).
 	RetentionCheck time.Duration
+}
+
+// TransactionSettings are those of transactions.
+type TransactionSettings struct {
+	// Partitions is the number of partitions of __transaction_state, fixed when it is
+	// created. Default 50 (transaction.state.log.num.partitions).
+	Partitions int32
+	// Replication is the replication factor of __transaction_state when it is created.
+	// Default -1: 3, or as many as there are brokers then.
+	Replication int16
+	// MinISR is its min.insync.replicas, or all its replicas if they are fewer. Default 2
+	// (transaction.state.log.min.isr).
+	MinISR int16
+	// MaxTimeout is the longest that a client may keep a transaction open. Default 15 min
+	// (transaction.max.timeout.ms).
+	MaxTimeout time.Duration
+	// Expiration is after how long without use a transactional id is forgotten. Default 7
+	// days (transactional.id.expiration.ms).
+	Expiration time.Duration
 }
 
 // GroupSettings bound consumer groups.
@@ -264,6 +284,9 @@ func (c *Config) setDefaults() {
 	t.OffsetsReplication = cmp.Or(t.OffsetsReplication, -1)
 	t.OffsetsPartitions = cmp.Or(t.OffsetsPartitions, 50)
 	t.RetentionCheck = cmp.Or(t.RetentionCheck, 5*time.Minute)
+	x := &c.Transactions
+	x.Partitions, x.Replication, x.MinISR = cmp.Or(x.Partitions, 50), cmp.Or(x.Replication, -1), cmp.Or(x.MinISR, 2)
+	x.MaxTimeout, x.Expiration = cmp.Or(x.MaxTimeout, 15*time.Minute), cmp.Or(x.Expiration, 7*24*time.Hour)
 	g.InitialRebalanceDelay = cmp.Or(g.InitialRebalanceDelay, 3*time.Second)
 	g.MinSession = cmp.Or(g.MinSession, 6*time.Second)
 	g.MaxSession = cmp.Or(g.MaxSession, 30*time.Minute)
@@ -383,6 +406,11 @@ func (c *Config) validateNumbers() error {
 		{"num.partitions", int64(c.Topics.Partitions), 1, maxPartitions},
 		{"default.replication.factor", int64(c.Topics.Replication), 1, 1<<15 - 1},
 		{"offsets.topic.replication.factor", int64(c.Topics.OffsetsReplication), -1, 1<<15 - 1},
+		{"transaction.state.log.num.partitions", int64(c.Transactions.Partitions), 1, maxPartitions},
+		{"transaction.state.log.replication.factor", int64(c.Transactions.Replication), -1, 1<<15 - 1},
+		{"transaction.state.log.min.isr", int64(c.Transactions.MinISR), 1, 1<<15 - 1},
+		{"transaction.max.timeout.ms", c.Transactions.MaxTimeout.Milliseconds(), 1, 1<<31 - 1},
+		{"transactional.id.expiration.ms", c.Transactions.Expiration.Milliseconds(), 1, 1<<63 - 1},
 		{"offsets.topic.num.partitions", int64(c.Topics.OffsetsPartitions), 1, maxPartitions},
 		{"log.retention.check.interval.ms", c.Topics.RetentionCheck.Milliseconds(), 1, 1<<63 - 1},
 		{"flush.interval.ms", c.FlushInterval.Milliseconds(), 1, 1<<63 - 1},

@@ -52,6 +52,10 @@ func (p servedPartition) Append(batch []byte, acks int16, deadline time.Time, ta
 	p.Replica.Append(batch, acks, deadline, tag, sink)
 }
 
+func (p servedPartition) AppendVerified(batch []byte, ended uint32, acks int16, deadline time.Time, tag int, sink handler.AppendSink) bool {
+	return p.Replica.AppendVerified(batch, ended, acks, deadline, tag, sink)
+}
+
 func (p servedPartition) Read(r handler.ReadRequest) handler.ReadResult {
 	return handler.ReadResult(p.Replica.Read(replica.ReadRequest(r)))
 }

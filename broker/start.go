@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/leatlog/leat/broker/internal/controller"
-	"github.com/leatlog/leat/broker/internal/coordinator"
-	"github.com/leatlog/leat/broker/internal/group"
 	"github.com/leatlog/leat/broker/internal/handler"
 	"github.com/leatlog/leat/broker/internal/metadata"
 	"github.com/leatlog/leat/broker/internal/quorum"
@@ -57,7 +54,7 @@ func (b *Broker) start(ctx context.Context) error {
 			Msg("acknowledged records are not fsynced first: a crash of the machine loses some")
 	}
 	for _, step := range []func(context.Context) error{
-		b.openListener, b.openDirectory, b.startMembership, b.startPeers, b.startReplicas, b.startQuorum, b.startAdmin,
+		b.openListener, b.openDirectory, b.startMembership, b.startPeers, b.startReplicas, b.startCoordinators, b.startQuorum, b.startAdmin,
 		b.prepareLiveness, b.serveNodes, b.register, b.serve,
 	} {
 		if err := step(ctx); err != nil {
@@ -128,75 +125,7 @@ func (b *Broker) startReplicas(context.Context) error {
 	}
 	b.replicas = manager
 	b.started("replicas", func(context.Context) error { return manager.Close() })
-
-	g := group.DefaultConfig()
-	g.MinSessionTimeout, g.MaxSessionTimeout = b.cfg.Groups.MinSession, b.cfg.Groups.MaxSession
-	g.InitialRebalanceDelay = max(b.cfg.Groups.InitialRebalanceDelay, 0)
-	g.MaxSize, g.OffsetsRetention = int(b.cfg.Groups.MaxSize), b.cfg.Groups.OffsetsRetention
-	g.OffsetMetadataMaxSize = int(b.cfg.Groups.OffsetMetadataBytes)
-	c := b.cfg.Groups.Consumer
-	g.ConsumerSessionTimeout, g.ConsumerHeartbeatInterval = c.Session, c.Heartbeat
-	g.ConsumerMaxSize, g.ConsumerAssignors = int(c.MaxSize), c.Assignors
-	g.NewID = b.newMemberID
-	g.Topics = func() group.Topics { return groupTopics{b.log.Image()} }
-	g.TopicExists = func(topic string) bool {
-		_, ok := b.log.Image().Topic(topic)
-		return ok
-	}
-	var tasks sync.WaitGroup
-	b.coordinator = coordinator.NewRuntime(coordinator.Config{
-		Now:       b.env.Now,
-		AfterFunc: func(d time.Duration, f func()) func() { t := time.AfterFunc(d, f); return func() { t.Stop() } },
-		Go:        tasks.Go,
-		NewShard:  func(int32) coordinator.Shard { return group.NewShard(g) },
-		Logger:    b.logger,
-	})
-	b.groups = group.NewService(b.coordinator, g, func() int32 {
-		if t, ok := b.log.Published().Topic(metadata.OffsetsTopic); ok {
-			return int32(len(t.Partitions))
-		}
-		return 0
-	})
-	b.started("groups", func(context.Context) error {
-		b.coordinator.Close()
-		tasks.Wait()
-		return nil
-	})
 	return nil
-}
-
-// roleChanged gives the partitions of __consumer_offsets to the group coordinator
-// while this broker leads them.
-func (b *Broker) roleChanged(r *replica.Replica, role replica.Role, epoch int32) {
-	if r.Topic() != metadata.OffsetsTopic {
-		return
-	}
-	if role == replica.Leader {
-		b.coordinator.Lead(r.Index(), epoch, coordinatorLog{r})
-	} else {
-		b.coordinator.Resign(r.Index())
-	}
-}
-
-// forgetOffsets has the groups forget what they committed for deleted topics.
-func (b *Broker) forgetOffsets(delta *metadata.Delta) {
-	if len(delta.TopicsRemoved) == 0 {
-		return
-	}
-	names := make([]string, len(delta.TopicsRemoved))
-	for i, t := range delta.TopicsRemoved {
-		names[i] = t.Name
-	}
-	b.groups.DeleteTopics(names)
-}
-
-// newMemberID returns the tail of a group member's id.
-func (b *Broker) newMemberID() string {
-	id, err := metadata.NewUUID(b.env.Random)
-	if err != nil {
-		b.fail(err)
-	}
-	return id.String()
 }
 
 // startQuorum starts the metadata log and the controller that leads it.
@@ -356,7 +285,7 @@ func (b *Broker) serve(context.Context) error {
 	}()
 	b.started("server", func(ctx context.Context) error {
 		// Answers what waits in groups, so that their connections can end.
-		b.coordinator.Close()
+		b.coordinators.close()
 		ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 		defer cancel()
 		err := s.Shutdown(ctx)
@@ -381,7 +310,7 @@ func (b *Broker) serve(context.Context) error {
 func (b *Broker) handlerDependencies(c handler.Controller) handler.Dependencies {
 	return handler.Dependencies{
 		NodeID: b.cfg.NodeID, InterNode: internalListenerName, Image: b.log.Published, Now: b.env.Now, Logger: b.logger, Controller: c,
-		Partitions: partitions{b.replicas, b.cluster}, Groups: b.groups, LogDirs: logDirs(b.directory, b.replicas),
+		Partitions: partitions{b.replicas, b.cluster}, Groups: b.groups, Transactions: b.transactions, Verifier: b.transactions, ProducerIDs: &b.producerIDs, LogDirs: logDirs(b.directory, b.replicas),
 		Brokers: b.brokers, Config: b.cfg.handlers(),
 	}
 }
@@ -413,7 +342,9 @@ const drainTimeout = 5 * time.Second
 // handlers returns the settings that handlers follow.
 func (c *Config) handlers() handler.Config {
 	h := handler.Config{AutoCreateTopics: !c.Topics.NoAutoCreate, DeleteTopics: !c.Topics.NoDelete,
-		OffsetsPartitions: c.Topics.OffsetsPartitions, OffsetsReplication: c.Topics.OffsetsReplication, FetchMaxBytes: c.Limits.FetchBytes, FetchSessions: int(c.Limits.FetchSessions),
+		OffsetsPartitions: c.Topics.OffsetsPartitions, OffsetsReplication: c.Topics.OffsetsReplication,
+		TransactionsPartitions: c.Transactions.Partitions, TransactionsReplication: c.Transactions.Replication, TransactionsMinISR: c.Transactions.MinISR,
+		FetchMaxBytes: c.Limits.FetchBytes, FetchSessions: int(c.Limits.FetchSessions),
 		TopicDefaults: c.Topics.Defaults}
 	for _, s := range c.Settings() {
 		h.Broker = append(h.Broker, handler.BrokerSetting(s))

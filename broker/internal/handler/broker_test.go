@@ -41,6 +41,10 @@ func (r replicas) Schedule(at time.Time, expire func()) (cancel func()) {
 
 type replicaPartition struct{ *replica.Replica }
 
+func (p replicaPartition) AppendVerified(batch []byte, ended uint32, acks int16, deadline time.Time, tag int, sink AppendSink) bool {
+	return p.Replica.AppendVerified(batch, ended, acks, deadline, tag, sink)
+}
+
 func (p replicaPartition) Append(batch []byte, acks int16, deadline time.Time, tag int, sink AppendSink) {
 	p.Replica.Append(batch, acks, deadline, tag, sink)
 }

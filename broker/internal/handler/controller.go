@@ -2,6 +2,7 @@ package handler
 
 import (
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,12 +126,21 @@ func (h *Handler) createMissing(names []string) {
 func (h *Handler) defaultTopic(name string) kmsg.CreateTopicsRequestTopic {
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = name, -1, -1
-	if name != metadata.OffsetsTopic {
+	switch name {
+	case metadata.OffsetsTopic:
+		t.NumPartitions, t.ReplicationFactor = h.Config.OffsetsPartitions, h.internalReplication(h.Config.OffsetsReplication)
+	case metadata.TransactionsTopic:
+		t.NumPartitions, t.ReplicationFactor = h.Config.TransactionsPartitions, h.internalReplication(h.Config.TransactionsReplication)
+	default:
 		return t
 	}
-	t.NumPartitions = h.Config.OffsetsPartitions
-	t.ReplicationFactor = h.internalReplication(h.Config.OffsetsReplication)
-	for _, kv := range [][2]string{{"cleanup.policy", "compact"}, {"compression.type", "producer"}, {"segment.bytes", "104857600"}} {
+	configs := [][2]string{{"cleanup.policy", "compact"}, {"compression.type", "producer"}, {"segment.bytes", "104857600"}}
+	if name == metadata.TransactionsTopic {
+		configs[1] = [2]string{"compression.type", "uncompressed"}
+		configs = append(configs, [2]string{"min.insync.replicas", strconv.Itoa(int(min(t.ReplicationFactor, h.Config.TransactionsMinISR)))},
+			[2]string{"unclean.leader.election.enable", "false"})
+	}
+	for _, kv := range configs {
 		c := kmsg.NewCreateTopicsRequestTopicConfig()
 		c.Name, c.Value = kv[0], kmsg.StringPtr(kv[1])
 		t.Configs = append(t.Configs, c)

@@ -17,8 +17,8 @@ const (
 )
 
 // FindCoordinator (key 10), versions 0 to 6, several keys at once from version 4
-// on (KIP-699). This broker coordinates groups; transactions have no coordinator.
-// The topic that holds the groups is made when one is first looked for.
+// on (KIP-699). The topic that holds the groups or the transactional ids is made when
+// one is first looked for.
 func findCoordinator(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.FindCoordinatorRequest)
 	keys := body.CoordinatorKeys
@@ -37,26 +37,30 @@ func findCoordinator(h *Handler, _ context.Context, request *wire.Request, respo
 		}
 		respond(wire.Response{Body: out})
 	}
-	if _, ok := h.Image().Topic(metadata.OffsetsTopic); ok || body.CoordinatorType != coordinatorGroup {
+	topic, ok := coordinatorTopics[body.CoordinatorType]
+	if _, exists := h.Image().Topic(topic); exists || !ok {
 		answer()
 		return
 	}
-	h.createOffsetsTopic(answer)
+	h.createInternalTopic(topic, answer)
 }
 
-// createOffsetsTopic has the topic made and calls done afterwards, whatever came
+// coordinatorTopics are the topics that hold what coordinators remember.
+var coordinatorTopics = map[int8]string{coordinatorGroup: metadata.OffsetsTopic, coordinatorTransaction: metadata.TransactionsTopic}
+
+// createInternalTopic has the topic made and calls done afterwards, whatever came
 // of it: clients ask again until there is a coordinator.
-func (h *Handler) createOffsetsTopic(done func()) {
-	topic := h.defaultTopic(metadata.OffsetsTopic)
+func (h *Handler) createInternalTopic(name string, done func()) {
+	topic := h.defaultTopic(name)
 	h.Controller.CreateTopics([]kmsg.CreateTopicsRequestTopic{topic}, false, func(results []kmsg.CreateTopicsResponseTopic, err *kerr.Error) {
 		for _, r := range results {
 			if r.ErrorCode != 0 && r.ErrorCode != kerr.TopicAlreadyExists.Code {
 				h.Logger.Warn().Int16("code", r.ErrorCode).AnErr("error", kerr.ErrorForCode(r.ErrorCode)).
-					Msg("the topic " + metadata.OffsetsTopic + " cannot be created, so there are no consumer groups; check offsets.topic.replication.factor and the number of brokers")
+					Msg("the topic " + name + " cannot be created, so what needs its coordinator does not work; check its replication factor in the configuration and the number of brokers")
 			}
 		}
 		if err != nil {
-			h.Logger.Debug().Err(err).Msg("creation of " + metadata.OffsetsTopic + " refused")
+			h.Logger.Debug().Err(err).Msg("creation of " + name + " refused")
 		}
 		done()
 	})
@@ -80,18 +84,19 @@ func (h *Handler) coordinator(kind int8, key, listener string) kmsg.FindCoordina
 		out.ErrorCode, out.ErrorMessage = err.Code, &why
 		return out
 	}
+	name, ok := coordinatorTopics[kind]
 	switch {
-	case kind == coordinatorTransaction:
-		return fail(kerr.CoordinatorNotAvailable, "this broker has no transaction coordinator")
-	case kind != coordinatorGroup:
+	case !ok:
 		return fail(kerr.InvalidRequest, "unknown kind of coordinator")
-	case key == "":
+	case key == "" && kind == coordinatorGroup:
 		return fail(kerr.InvalidGroupID, "the group id is empty")
+	case key == "":
+		return fail(kerr.InvalidRequest, "the transactional id is empty")
 	}
 	image := h.Image()
-	topic, ok := image.Topic(metadata.OffsetsTopic)
+	topic, ok := image.Topic(name)
 	if !ok || len(topic.Partitions) == 0 {
-		return fail(kerr.CoordinatorNotAvailable, metadata.OffsetsTopic+" is being created")
+		return fail(kerr.CoordinatorNotAvailable, name+" is being created")
 	}
 	p := &topic.Partitions[h.Groups.PartitionFor(key, int32(len(topic.Partitions)))]
 	host, port, ok := brokerAddress(image, p.Leader, listener)

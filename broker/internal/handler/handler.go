@@ -31,7 +31,12 @@ type Dependencies struct {
 	Controller Controller
 	Partitions Partitions
 	Groups     Groups
-	Verifier   TransactionVerifier
+	// Transactions and Verifier are the coordinators of transactions: of this node, and
+	// wherever they are.
+	Transactions Transactions
+	Verifier     TransactionVerifier
+	// ProducerIDs may be shared with others who hand them out; nil: the handler's own.
+	ProducerIDs *ProducerIDs
 	// Nodes says that the handler serves the listener of the cluster's nodes: also what
 	// only nodes may ask. Its Controller is then that of this node alone, since the
 	// other nodes look for the active one themselves.
@@ -51,8 +56,13 @@ type Config struct {
 	DeleteTopics       bool  // delete.topic.enable
 	OffsetsPartitions  int32 // offsets.topic.num.partitions
 	OffsetsReplication int16 // offsets.topic.replication.factor; -1: 3, or as many as there are brokers
-	FetchMaxBytes      int32 // fetch.max.bytes
-	FetchSessions      int   // max.incremental.fetch.session.cache.slots
+	// TransactionsPartitions and TransactionsReplication are transaction.state.log.num.partitions
+	// and transaction.state.log.replication.factor; -1 as above.
+	TransactionsPartitions  int32
+	TransactionsReplication int16
+	TransactionsMinISR      int16 // transaction.state.log.min.isr
+	FetchMaxBytes           int32 // fetch.max.bytes
+	FetchSessions           int   // max.incremental.fetch.session.cache.slots
 	// TopicDefaults are the topic configurations set for the whole broker, by the
 	// topic configuration's name.
 	TopicDefaults map[string]string
@@ -69,14 +79,14 @@ type BrokerSetting struct {
 // Handler answers requests. Safe for concurrent use.
 type Handler struct {
 	Dependencies
-	table       *wire.Table
-	serve       []serveFunc // by API key
-	sessions    *fetchSessions
-	followers   followerSessions
-	workers     workers
-	creating    creating
-	producerIDs producerIDs
-	cached      atomic.Pointer[cachedMetadata]
+	table     *wire.Table
+	serve     []serveFunc // by API key
+	sessions  *fetchSessions
+	followers followerSessions
+	workers   workers
+	creating  creating
+	verifying verifying
+	cached    atomic.Pointer[cachedMetadata]
 }
 
 // New returns a handler.
@@ -84,6 +94,9 @@ func New(d Dependencies) *Handler {
 	h := &Handler{Dependencies: d, workers: workers{limit: 4, logger: d.Logger},
 		sessions: newFetchSessions(d.Config.FetchSessions, maxFetchSessionPartitions)}
 	h.followers.h = h
+	if h.ProducerIDs == nil {
+		h.ProducerIDs = new(ProducerIDs)
+	}
 	served := apis
 	if d.Nodes {
 		served = append(slices.Clone(apis), nodeAPIs...)

@@ -12,9 +12,8 @@ import (
 )
 
 // InitProducerId (key 22), versions 0 to 5, for idempotent producers (KIP-98,
-// KIP-360): each call gives a new producer id with epoch 0, as Kafka does without a
-// transactional id. This version has no transaction coordinator: a transactional
-// id is answered with COORDINATOR_NOT_AVAILABLE.
+// KIP-360), to whom each call gives a new producer id with epoch 0, and for
+// transactional ones, whose id's coordinator answers.
 func initProducerID(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.InitProducerIDRequest)
 	response := body.ResponseKind().(*kmsg.InitProducerIDResponse)
@@ -25,12 +24,12 @@ func initProducerID(h *Handler, _ context.Context, request *wire.Request, respon
 	switch {
 	case body.TransactionalID != nil && *body.TransactionalID == "":
 		answer(-1, -1, kerr.InvalidRequest)
+	case body.Version >= 3 && (body.ProducerID < 0) != (body.ProducerEpoch < 0):
+		answer(-1, -1, kerr.InvalidRequest)
 	case body.TransactionalID != nil:
-		h.Logger.Debug().Str("transactional_id", *body.TransactionalID).Str("client", request.ClientID).
-			Msg("transactions are not supported by this version")
-		answer(-1, -1, kerr.CoordinatorNotAvailable)
+		h.Transactions.InitProducerID(body, bodyOf[*kmsg.InitProducerIDResponse](respond))
 	default:
-		h.producerIDs.next(h.Controller, func(id int64, err *kerr.Error) {
+		h.ProducerIDs.Next(h.Controller, func(id int64, err *kerr.Error) {
 			if err != nil {
 				answer(-1, -1, err)
 				return
@@ -43,9 +42,10 @@ func initProducerID(h *Handler, _ context.Context, request *wire.Request, respon
 // maxProducerIDWaiters bounds the requests that wait for one block of ids.
 const maxProducerIDWaiters = 10_000
 
-// producerIDs hands out producer ids from blocks that the controller gives to
-// this broker. Blocks that a restart leaves unused are not used again.
-type producerIDs struct {
+// ProducerIDs hands out producer ids from blocks that the controller gives to
+// this broker. Blocks that a restart leaves unused are not used again. The zero value is
+// ready. Safe for concurrent use.
+type ProducerIDs struct {
 	mu      sync.Mutex
 	first   int64 // of what is left of the block
 	left    int32
@@ -53,8 +53,8 @@ type producerIDs struct {
 	asked   bool
 }
 
-// next calls done with an id that nobody else gets.
-func (p *producerIDs) next(c Controller, done func(int64, *kerr.Error)) {
+// Next calls done with an id that nobody else gets.
+func (p *ProducerIDs) Next(c Controller, done func(int64, *kerr.Error)) {
 	p.mu.Lock()
 	if p.left > 0 {
 		id := p.take()
@@ -76,7 +76,7 @@ func (p *producerIDs) next(c Controller, done func(int64, *kerr.Error)) {
 	}
 }
 
-func (p *producerIDs) take() int64 {
+func (p *ProducerIDs) take() int64 {
 	id := p.first
 	p.first++
 	p.left--
@@ -84,7 +84,7 @@ func (p *producerIDs) take() int64 {
 }
 
 // ask gets a block and serves who waits, and goes on while somebody does.
-func (p *producerIDs) ask(c Controller) {
+func (p *ProducerIDs) ask(c Controller) {
 	c.AllocateProducerIDs(func(first int64, count int32, err *kerr.Error) {
 		if err == nil && count <= 0 {
 			err = kerr.CoordinatorLoadInProgress

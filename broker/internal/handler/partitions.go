@@ -31,6 +31,15 @@ type Partition interface {
 	// deadline. The batch is not kept.
 	Append(batch []byte, acks int16, deadline time.Time, tag int, sink AppendSink)
 
+	// TransactionState returns the state of a producer's transaction here.
+	TransactionState(producerID int64, epoch int16) storage.TransactionState
+	// AppendVerified is Append for a transactional batch whose transaction was verified
+	// with its coordinator when ended of the producer had ended here. It returns false,
+	// having done nothing, when another has ended since and none is open.
+	AppendVerified(batch []byte, ended uint32, acks int16, deadline time.Time, tag int, sink AppendSink) bool
+	// Producers returns the producers that are known, by id.
+	Producers() ([]storage.Producer, *kerr.Error)
+
 	// Read reads whole batches as a range of a log file. The caller releases the slice.
 	Read(r ReadRequest) ReadResult
 

@@ -105,16 +105,19 @@ func (op *produceOp) append(body *kmsg.ProduceRequest, name string, id metadata.
 		op.refuse(tag, err, "")
 		return
 	}
+	if record.Batch(p.Records).IsTransactional() {
+		op.appendTransactional(body, name, id, partition, p, tag, deadline)
+		return
+	}
 	partition.Append(p.Records, body.Acks, deadline, tag, op)
 }
 
 // Errors of checkProduced.
 var (
-	errNoBatch       = errors.New("a partition's records must be one record batch, none is there")
-	errManyBatches   = errors.New("a partition's records must be exactly one record batch")
-	errBaseOffset    = errors.New("the base offset of a produced batch must be 0")
-	errZstd          = errors.New("zstd needs Produce version 7 or newer")
-	errTransactional = errors.New("transactions are not supported by this version")
+	errNoBatch     = errors.New("a partition's records must be one record batch, none is there")
+	errManyBatches = errors.New("a partition's records must be exactly one record batch")
+	errBaseOffset  = errors.New("the base offset of a produced batch must be 0")
+	errZstd        = errors.New("zstd needs Produce version 7 or newer")
 )
 
 // checkProduced checks the header of what a client produced: exactly one batch
@@ -141,9 +144,6 @@ func checkProduced(version int16, records []byte) error {
 	if err := batch.ValidateProduced(); err != nil {
 		return fmt.Errorf("%w: %w", errInvalidRecord, err)
 	}
-	if batch.IsTransactional() {
-		return errTransactional
-	}
 	return nil
 }
 
@@ -155,8 +155,6 @@ var errInvalidRecord = errors.New("record batch is not allowed")
 // truncated batch is no batch.
 func produceError(err error) *kerr.Error {
 	switch {
-	case errors.Is(err, errTransactional):
-		return kerr.InvalidTxnState
 	case errors.Is(err, errZstd), errors.Is(err, record.ErrCodec):
 		return kerr.UnsupportedCompressionType
 	case errors.Is(err, errNoBatch), errors.Is(err, errManyBatches), errors.Is(err, errBaseOffset),

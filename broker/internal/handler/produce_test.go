@@ -86,7 +86,7 @@ func TestProduceRefusals(t *testing.T) {
 		{"no such codec", 13, -1, "orders", changed(func(x record.Batch) { x[22] |= 7 }), kerr.UnsupportedCompressionType},
 		{"zstd in version 6", 6, -1, "orders", zstd.Build(nil), kerr.UnsupportedCompressionType},
 		{"control batch", 13, -1, "orders", control.Build(nil), kerr.InvalidRecord},
-		{"transaction", 13, -1, "orders", transactional.Build(nil), kerr.InvalidTxnState},
+		{"transaction", 13, -1, "orders", transactional.Build(nil), kerr.TransactionalIDAuthorizationFailed},
 		{"sequence without epoch", 13, -1, "orders", sequenced(1, -1, 0, "a"), kerr.InvalidRecord},
 		{"timestamp", 13, -1, "orders", future.Build(nil), kerr.InvalidTimestamp},
 		{"unknown name", 12, -1, "nowhere", good(), kerr.UnknownTopicOrPartition},
@@ -193,12 +193,10 @@ func TestInitProducerID(t *testing.T) {
 			t.Errorf("version %d: %+v", version, got)
 		}
 	}
-	for id, want := range map[string]*kerr.Error{"": kerr.InvalidRequest, "payments": kerr.CoordinatorNotAvailable} {
-		r := kmsg.NewPtrInitProducerIDRequest()
-		r.TransactionalID = &id
-		if got := b.send(r, 4).result().(*kmsg.InitProducerIDResponse); got.ErrorCode != want.Code || got.ProducerID != -1 {
-			t.Errorf("transactional id %q: %+v", id, got)
-		}
+	r := kmsg.NewPtrInitProducerIDRequest()
+	r.TransactionalID = new(string)
+	if got := b.send(r, 4).result().(*kmsg.InitProducerIDResponse); got.ErrorCode != kerr.InvalidRequest.Code || got.ProducerID != -1 {
+		t.Errorf("an empty transactional id: %+v", got)
 	}
 }
 
@@ -213,13 +211,13 @@ func (c *slowController) AllocateProducerIDs(done func(int64, int32, *kerr.Error
 }
 
 func TestProducerIDsComeInBlocks(t *testing.T) {
-	var p producerIDs
+	var p ProducerIDs
 	c := &slowController{}
 	got := map[int64]int{}
 	failed := 0
 	ask := func(n int) {
 		for range n {
-			p.next(c, func(id int64, err *kerr.Error) {
+			p.Next(c, func(id int64, err *kerr.Error) {
 				if err != nil {
 					failed++
 				} else {

@@ -15,6 +15,9 @@ const (
 	ELRFeature = "eligible.leader.replicas.version"
 	// GroupFeature at level 1 lets groups use the consumer protocol (KIP-848).
 	GroupFeature = "group.version"
+	// TransactionFeature at level 2 has clients speak the second transaction protocol
+	// (KIP-890).
+	TransactionFeature = "transaction.version"
 )
 
 // Levels of metadata.version.
@@ -35,6 +38,7 @@ var features = []Feature{
 	{Name: ELRFeature, Max: 1, Default: 1},
 	{Name: GroupFeature, Max: 1, Default: 1},
 	{Name: VersionFeature, Min: FirstMetadataVersion, Max: LatestMetadataVersion, Default: LatestMetadataVersion},
+	{Name: TransactionFeature, Max: 2, Default: 2},
 }
 
 // SupportedFeatures returns the features this program supports, by name.
