@@ -51,7 +51,6 @@ func Example() {
 	}
 	app, err := stream.New(plan, stream.Config{
 		AppID: "words", Bootstrap: []string{b.Addr()}, StateDir: dir + "/state",
-		Guarantee: stream.AtLeastOnce, // the embedded broker serves no transactions yet
 	})
 	if err != nil {
 		panic(err)

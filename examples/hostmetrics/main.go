@@ -110,8 +110,6 @@ func runOn(ctx context.Context, o options, cluster *local.Cluster, out *os.File)
 		AppID: appID, Bootstrap: bootstrap, InstanceID: cluster.InstanceID, StateDir: cluster.StateDir, Logger: log, Metrics: registry,
 		// Open windows are shown once a second; nobody waits for them more often.
 		CommitInterval: time.Second, Workers: partitions,
-		// The broker in this process serves no transactions yet.
-		Guarantee: stream.AtLeastOnce,
 	})
 	if err != nil {
 		return err

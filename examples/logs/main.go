@@ -105,8 +105,6 @@ func runOn(ctx context.Context, o options, cluster *local.Cluster, out *os.File)
 	}
 	app, err := stream.New(plan, stream.Config{
 		AppID: appID, Bootstrap: cluster.Bootstrap, InstanceID: cluster.InstanceID, StateDir: cluster.StateDir, Logger: cluster.Log,
-		// This version of the broker has no transactions, which exactly-once takes.
-		Guarantee:      stream.AtLeastOnce,
 		CommitInterval: 500 * time.Millisecond,
 	})
 	if err != nil {
