@@ -197,6 +197,9 @@ type ConsumerGroupSettings struct {
 	// Assignors are those that members may choose, "uniform" and "range"; the first is that of
 	// members which do not choose. Default both, in this order.
 	Assignors []string
+	// Migration says which groups change their protocol while they have members:
+	// "bidirectional", "upgrade", "downgrade" or "disabled". Default bidirectional.
+	Migration string
 }
 
 // LimitSettings bound what clients may ask for.
@@ -299,6 +302,7 @@ func (c *Config) setDefaults() {
 	if len(g.Consumer.Assignors) == 0 {
 		g.Consumer.Assignors = group.Assignors()
 	}
+	g.Consumer.Migration = cmp.Or(g.Consumer.Migration, string(group.MigrateBoth))
 	l.RequestBytes = cmp.Or(l.RequestBytes, 100<<20)
 	l.FetchBytes = cmp.Or(l.FetchBytes, 55<<20)
 	l.FetchSessions = cmp.Or(l.FetchSessions, 1000)
@@ -387,6 +391,9 @@ func (c *Config) validateCluster() error {
 		if !slices.Contains(group.Assignors(), name) {
 			return invalid("group.consumer.assignors", name, "must be among "+strings.Join(group.Assignors(), ", "))
 		}
+	}
+	if !slices.Contains(group.MigrationPolicies(), group.MigrationPolicy(c.Groups.Consumer.Migration)) {
+		return invalid("group.consumer.migration.policy", c.Groups.Consumer.Migration, "must be bidirectional, upgrade, downgrade or disabled")
 	}
 	if _, err := c.keys(); err != nil {
 		return err

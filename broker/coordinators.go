@@ -72,6 +72,7 @@ func (b *Broker) groupConfig() group.Config {
 	g.OffsetMetadataMaxSize = int(b.cfg.Groups.OffsetMetadataBytes)
 	c := b.cfg.Groups.Consumer
 	g.ConsumerSessionTimeout, g.ConsumerHeartbeatInterval = c.Session, c.Heartbeat
+	g.MigrationPolicy = group.MigrationPolicy(c.Migration)
 	g.ConsumerMaxSize, g.ConsumerAssignors = int(c.MaxSize), c.Assignors
 	g.NewID = b.newMemberID
 	g.Topics = func() group.Topics { return groupTopics{b.log.Image()} }

@@ -7,14 +7,67 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/brokertest"
 )
 
-// nextMember is a kgo consumer of the consumer protocol of KIP-848.
+// shared says that members have equal shares of all partitions.
+func shared(partitions int, members ...*nextMember) bool {
+	all := map[int32]bool{}
+	for _, m := range members {
+		mine := m.partitions()
+		if len(mine) != partitions/len(members) {
+			return false
+		}
+		for _, p := range mine {
+			all[p] = true
+		}
+	}
+	return len(all) == partitions
+}
+
+// TestGroupChangesItsProtocol has a member of the consumer protocol join a group of the
+// classic protocol and go again: the others go on.
+func TestGroupChangesItsProtocol(t *testing.T) {
+	const partitions = 6
+	b := brokertest.Start(t, brokertest.Set("group.consumer.heartbeat.interval.ms", "50"))
+	createTopic(t, b, "change", partitions, nil)
+	classic := []kgo.Opt{kgo.Balancers(kgo.RangeBalancer()), kgo.HeartbeatInterval(50 * time.Millisecond)}
+	protocol := func() string {
+		r := kmsg.NewPtrListGroupsRequest()
+		out, err := r.RequestWith(testContext(t), newClient(t, b))
+		if err != nil || len(out.Groups) != 1 {
+			t.Fatalf("groups: %+v, %v", out, err)
+		}
+		return out.Groups[0].GroupType
+	}
+	nothing := func(*kgo.Record) {}
+	first := newNextMember(t, b, "g", "change", nothing, classic...)
+	second := newNextMember(t, b, "g", "change", nothing, classic...)
+	eventually(t, "two share by the classic protocol", func() bool { return shared(partitions, first, second) })
+	if p := protocol(); p != "classic" {
+		t.Fatalf("the group is %s", p)
+	}
+	third := newNextMember(t, b, "g", "change", nothing, nextGeneration(t))
+	eventually(t, "three share, one of them by the consumer protocol", func() bool { return shared(partitions, first, second, third) })
+	if p := protocol(); p != "consumer" {
+		t.Fatalf("with a member of the consumer protocol the group is %s", p)
+	}
+	b.Kill()
+	b.Restart()
+	third.client.Close()
+	eventually(t, "two share again", func() bool { return shared(partitions, first, second) })
+	if p := protocol(); p != "classic" {
+		t.Fatalf("without members of the consumer protocol the group is %s", p)
+	}
+}
+
+// nextMember is a kgo consumer of a group.
 type nextMember struct {
 	client *kgo.Client
 	mu     sync.Mutex
@@ -27,7 +80,13 @@ func (m *nextMember) partitions() []int32 {
 	return slices.Sorted(maps.Keys(m.has))
 }
 
-// newNextMember joins a group of the consumer protocol.
+// nextGeneration has a kgo consumer use the consumer protocol.
+func nextGeneration(t *testing.T) kgo.Opt {
+	//lint:ignore SA1029 kgo looks for this key
+	return kgo.WithContext(context.WithValue(t.Context(), "opt_in_kafka_next_gen_balancer_beta", true))
+}
+
+// newNextMember joins a group, of the consumer protocol with the option nextGeneration.
 func newNextMember(t *testing.T, b *brokertest.Broker, group, topic string, seen func(*kgo.Record), opts ...kgo.Opt) *nextMember {
 	m := &nextMember{has: map[int32]bool{}}
 	note := func(has bool) func(context.Context, *kgo.Client, map[string][]int32) {
@@ -41,10 +100,7 @@ func newNextMember(t *testing.T, b *brokertest.Broker, group, topic string, seen
 			}
 		}
 	}
-	//lint:ignore SA1029 kgo looks for this key
-	optIn := context.WithValue(t.Context(), "opt_in_kafka_next_gen_balancer_beta", true)
 	m.client = newClient(t, b, append([]kgo.Opt{
-		kgo.WithContext(optIn),
 		kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.OnPartitionsAssigned(note(true)), kgo.OnPartitionsRevoked(note(false)), kgo.OnPartitionsLost(note(false)),
 	}, opts...)...)
@@ -86,30 +142,16 @@ func TestNextGenerationGroup(t *testing.T) {
 			}
 		}
 	}
-	shares := func(members ...*nextMember) func() bool {
-		return func() bool {
-			all := map[int32]int{}
-			for _, m := range members {
-				mine := m.partitions()
-				if len(mine) != partitions/len(members) {
-					return false
-				}
-				for _, p := range mine {
-					all[p]++
-				}
-			}
-			return len(all) == partitions
-		}
-	}
+	shares := func(members ...*nextMember) func() bool { return func() bool { return shared(partitions, members...) } }
 	allRead := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(read) == produced
 	}
-	first := newNextMember(t, b, "g", "next", seen)
+	first := newNextMember(t, b, "g", "next", seen, nextGeneration(t))
 	eventually(t, "one member has all", shares(first))
-	second := newNextMember(t, b, "g", "next", seen)
-	third := newNextMember(t, b, "g", "next", seen, kgo.InstanceID("third"))
+	second := newNextMember(t, b, "g", "next", seen, nextGeneration(t))
+	third := newNextMember(t, b, "g", "next", seen, nextGeneration(t), kgo.InstanceID("third"))
 	eventually(t, "three members share", shares(first, second, third))
 	produce()
 	eventually(t, "all is read", allRead)

@@ -30,6 +30,8 @@ type Config struct {
 	// ConsumerAssignors is group.consumer.assignors: those that members may choose, the
 	// first being that of members which do not.
 	ConsumerAssignors []string
+	// MigrationPolicy is group.consumer.migration.policy.
+	MigrationPolicy MigrationPolicy
 	// Topics returns the newest metadata that this node has.
 	Topics func() Topics
 	// TopicExists says whether a topic exists in the newest metadata that this node
@@ -56,6 +58,7 @@ func DefaultConfig() Config {
 		ConsumerHeartbeatInterval: 5 * time.Second,
 		ConsumerMaxSize:           1<<31 - 1,
 		ConsumerAssignors:         Assignors(),
+		MigrationPolicy:           MigrateBoth,
 	}
 }
 

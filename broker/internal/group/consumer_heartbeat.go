@@ -84,18 +84,22 @@ func (s *Shard) ConsumerHeartbeat(r *ConsumerHeartbeatRequest, now time.Time, re
 	if f := r.check(s.cfg.ConsumerAssignors); f != nil {
 		return fail(f)
 	}
-	var e *edit
+	var result coordinator.Result
 	var answer ConsumerHeartbeatResponse
 	var f *refusal
 	if r.MemberEpoch < 0 {
-		e, answer, f = s.consumerLeave(r, now)
+		result, answer, f = s.consumerLeave(r, now)
 	} else {
-		e, answer, f = s.consumerBeat(r, now)
+		result, answer, f = s.consumerBeat(r, now)
 	}
 	if f != nil {
 		return fail(f)
 	}
-	return coordinator.Result{Records: e.records, Done: func(err error) coordinator.Result {
+	done := result.Done
+	return coordinator.Result{Records: result.Records, Done: func(err error) coordinator.Result {
+		if done != nil {
+			done(err)
+		}
 		if err != nil {
 			answer = ConsumerHeartbeatResponse{Err: errorOf(err)}
 		}
@@ -104,8 +108,8 @@ func (s *Shard) ConsumerHeartbeat(r *ConsumerHeartbeatRequest, now time.Time, re
 	}}
 }
 
-// consumerGroup returns the group of a heartbeat as a consumer group; with create it
-// is made if there is none. A classic group without members gives way.
+// consumerEdit begins an edit of the group of a heartbeat; with create it is made if there
+// is none. A classic group without members gives way, one with members may be upgraded.
 func (s *Shard) consumerEdit(groupID string, create bool, now time.Time) (*edit, *refusal) {
 	g := s.groups[groupID]
 	switch {
@@ -115,8 +119,8 @@ func (s *Shard) consumerEdit(groupID string, create bool, now time.Time) (*edit,
 		return nil, refuse(kerr.GroupIDNotFound, "there is no consumer group %s", groupID)
 	case g == nil:
 		return s.edit(newGroup(groupID), now), nil
-	case len(g.members) > 0 || len(g.pending) > 0:
-		return nil, refuse(kerr.GroupIDNotFound, "group %s has members of the classic protocol", groupID)
+	case len(g.members) > 0:
+		return s.upgrade(g, now)
 	}
 	e := s.edit(g, now)
 	if g.generation > 0 || g.protocolType != "" {
@@ -126,27 +130,28 @@ func (s *Shard) consumerEdit(groupID string, create bool, now time.Time) (*edit,
 }
 
 // consumerBeat handles the heartbeat of a member that joins or is there.
-func (s *Shard) consumerBeat(r *ConsumerHeartbeatRequest, now time.Time) (*edit, ConsumerHeartbeatResponse, *refusal) {
+func (s *Shard) consumerBeat(r *ConsumerHeartbeatRequest, now time.Time) (coordinator.Result, ConsumerHeartbeatResponse, *refusal) {
 	var none ConsumerHeartbeatResponse
+	var nothing coordinator.Result
 	joining := r.MemberEpoch == 0
 	e, f := s.consumerEdit(r.GroupID, joining, now)
 	if f != nil {
-		return nil, none, f
+		return nothing, none, f
 	}
 	id := r.MemberID
 	if _, known := e.members[id]; !known && len(e.members) >= s.cfg.ConsumerMaxSize {
-		return nil, none, refuse(kerr.GroupMaxSizeReached, "group %s has its most members, %d", r.GroupID, s.cfg.ConsumerMaxSize)
+		return nothing, none, refuse(kerr.GroupMaxSizeReached, "group %s has its most members, %d", r.GroupID, s.cfg.ConsumerMaxSize)
 	}
 	if id == "" {
 		id = s.cfg.NewID()
 	}
 	before, f := e.sender(r, id)
 	if f != nil {
-		return nil, none, f
+		return nothing, none, f
 	}
 	updated, f := before.with(r)
 	if f != nil {
-		return nil, none, f
+		return nothing, none, f
 	}
 	bump := e.setMetadata(updated) || e.epoch == 0
 	e.refresh(bump)
@@ -158,7 +163,7 @@ func (s *Shard) consumerBeat(r *ConsumerHeartbeatRequest, now time.Time) (*edit,
 	if joining || full || !updated.assigned.equal(before.assigned) {
 		answer.Assignment = &updated.assigned
 	}
-	return e, answer, nil
+	return coordinator.Result{Records: e.records}, answer, nil
 }
 
 // sender returns the member that sent a heartbeat as it is, or a new one. A static member
@@ -182,7 +187,7 @@ func (e *edit) sender(r *ConsumerHeartbeatRequest, id string) (*consumerMember, 
 		return nil, refuse(kerr.FencedInstanceID, "another member has the instance id %s", *r.InstanceID)
 	case !joining:
 		return held, e.checkEpoch(held, r)
-	case held.epoch != leaveStaticEpoch:
+	case held.epoch != leaveStaticEpoch && held.classic == nil:
 		return nil, refuse(kerr.UnreleasedInstanceID, "the member with the instance id %s has not left", *r.InstanceID)
 	}
 	m := *held
@@ -195,6 +200,12 @@ func (e *edit) staticMember(instanceID string) *consumerMember {
 	if c := e.group.consumer; c != nil {
 		if id, ok := c.static[instanceID]; ok {
 			return e.members[id]
+		}
+		return nil
+	}
+	for _, m := range e.members { // of a classic group
+		if m.instanceID != nil && *m.instanceID == instanceID {
+			return m
 		}
 	}
 	return nil
@@ -243,11 +254,12 @@ func (m *consumerMember) with(r *ConsumerHeartbeatRequest) (*consumerMember, *re
 }
 
 // consumerLeave handles the heartbeat of a member that leaves.
-func (s *Shard) consumerLeave(r *ConsumerHeartbeatRequest, now time.Time) (*edit, ConsumerHeartbeatResponse, *refusal) {
+func (s *Shard) consumerLeave(r *ConsumerHeartbeatRequest, now time.Time) (coordinator.Result, ConsumerHeartbeatResponse, *refusal) {
+	var nothing coordinator.Result
 	answer := ConsumerHeartbeatResponse{MemberID: r.MemberID, MemberEpoch: r.MemberEpoch}
 	e, f := s.consumerEdit(r.GroupID, false, now)
 	if f != nil {
-		return nil, answer, f
+		return nothing, answer, f
 	}
 	m := e.members[r.MemberID]
 	if r.InstanceID != nil {
@@ -255,17 +267,16 @@ func (s *Shard) consumerLeave(r *ConsumerHeartbeatRequest, now time.Time) (*edit
 	}
 	switch {
 	case m == nil:
-		return nil, answer, refuse(kerr.UnknownMemberID, "member %s is not in the group", r.MemberID)
+		return nothing, answer, refuse(kerr.UnknownMemberID, "member %s is not in the group", r.MemberID)
 	case m.id != r.MemberID:
-		return nil, answer, refuse(kerr.FencedInstanceID, "another member has the instance id %s", *r.InstanceID)
+		return nothing, answer, refuse(kerr.FencedInstanceID, "another member has the instance id %s", *r.InstanceID)
 	case r.MemberEpoch == leaveStaticEpoch && r.InstanceID != nil:
 		away := *m
 		away.epoch, away.revoking = leaveStaticEpoch, nil
 		e.setAssignment(&away)
-	default:
-		e.fence(m.id)
+		return coordinator.Result{Records: e.records}, answer, nil
 	}
-	return e, answer, nil
+	return s.fenceConsumers(e, []string{m.id}), answer, nil
 }
 
 // fence removes members; the others share what they had from their next heartbeats on.
@@ -334,9 +345,7 @@ func (s *Shard) expireConsumers(g *group, now time.Time) coordinator.Result {
 	if len(gone) == 0 {
 		return coordinator.Result{}
 	}
-	e := s.edit(g, now)
-	e.fence(gone...)
-	return coordinator.Result{Records: e.records}
+	return s.fenceConsumers(s.edit(g, now), gone)
 }
 
 // loadedConsumers gives the members of a loaded group their time.

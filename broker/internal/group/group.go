@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // State is a group's state.
@@ -60,7 +62,16 @@ func newGroup(id string) *group {
 }
 
 // becomeConsumer makes the group an empty one of the consumer protocol.
+// What members of the classic protocol wait for is answered: they join again.
 func (g *group) becomeConsumer() {
+	for _, m := range g.sorted() {
+		m.answerJoin(JoinResponse{Err: kerr.RebalanceInProgress, Generation: -1, MemberID: m.id})
+		m.answerSync(SyncResponse{Err: kerr.RebalanceInProgress})
+	}
+	clear(g.members)
+	clear(g.static)
+	clear(g.pending)
+	g.joinBy, g.syncBy, g.initial = time.Time{}, time.Time{}, false
 	g.consumer = newConsumerGroup()
 	g.state, g.generation, g.protocolType, g.protocol, g.leader = Empty, 0, "", "", ""
 }

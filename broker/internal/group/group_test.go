@@ -44,12 +44,15 @@ func TestRandomRequests(t *testing.T) {
 		s.cfg.InitialRebalanceDelay = rapid.SampledFrom([]time.Duration{0, 3 * time.Second}).Draw(rt, "initial delay")
 		s.cfg.MaxSize = rapid.SampledFrom([]int{2, 100}).Draw(rt, "max size")
 		s.cfg.OffsetsRetention, s.cfg.OffsetsRetentionCheck = 2*time.Minute, 30*time.Second
+		s.topics.set("t", 3)
+		s.topics.set("u", 2)
+		s.cfg.MigrationPolicy = rapid.SampledFrom(MigrationPolicies()).Draw(rt, "policy")
 		highest := map[string]int32{}
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 			d := randomCommand(rt, s)
 			s.run(d)
 			for id, g := range s.shard.groups {
-				if s.led && s.log.failing == nil && len(s.log.held) == 0 && g.generation < highest[id] {
+				if s.led && s.log.failing == nil && len(s.log.held) == 0 && g.consumer == nil && g.generation < highest[id] {
 					rt.Fatalf("%v: generation %d of %s after %d", d, g.generation, id, highest[id])
 				}
 			}
@@ -130,7 +133,8 @@ func randomCommand(rt *rapid.T, s *script) *datadriven.TestData {
 	}
 	switch verb := rapid.SampledFrom([]string{"join", "join", "join", "sync", "sync", "heartbeat", "leave", "commit", "fetch", "delete",
 		"advance", "advance", "restart", "hold", "commit-log", "fail", "recover", "resign", "describe", "delete-offsets",
-		"begin", "txn-commit", "txn-commit", "end", "end"}).Draw(rt, "verb"); verb {
+		"begin", "txn-commit", "txn-commit", "end", "end",
+		"beat", "beat", "beat", "beat-leave"}).Draw(rt, "verb"); verb {
 	case "join":
 		args[0] = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "client")
 		return command(verb, append(args,
@@ -145,6 +149,8 @@ func randomCommand(rt *rapid.T, s *script) *datadriven.TestData {
 	case "commit":
 		args[0] = "o"
 		return command(verb, append(args, "offsets", rapid.SampledFrom([]string{"t-0:1", "t-1:2", "u-0:3"}).Draw(rt, "offset"))...)
+	case "beat", "beat-leave":
+		return randomBeat(rt, s, verb == "beat-leave")
 	case "begin":
 		return command(verb, rapid.SampledFrom([]string{"p", "q"}).Draw(rt, "producer"), "")
 	case "txn-commit":
@@ -170,6 +176,31 @@ func randomCommand(rt *rapid.T, s *script) *datadriven.TestData {
 		args[0] = "x"
 		return command(verb, args...)
 	}
+}
+
+// randomBeat draws the heartbeat of a member of the consumer protocol, most often one
+// in its epoch.
+func randomBeat(rt *rapid.T, s *script, leaving bool) *datadriven.TestData {
+	id := rapid.SampledFrom([]string{"a-1", "n1", "n2", "n3"}).Draw(rt, "member of the consumer protocol")
+	epoch, instance := int32(0), ""
+	if s.shard != nil && s.shard.groups["g"] != nil && s.shard.groups["g"].consumer != nil {
+		if m := s.shard.groups["g"].consumer.members[id]; m != nil {
+			if epoch = m.epoch; m.instanceID != nil {
+				instance = *m.instanceID
+			}
+		}
+	}
+	if leaving {
+		epoch = rapid.SampledFrom([]int32{leaveEpoch, leaveStaticEpoch}).Draw(rt, "epoch")
+	}
+	args := []string{id, "", "epoch", fmt.Sprint(epoch), "topics", rapid.SampledFrom([]string{"t", "u"}).Draw(rt, "topics")}
+	if instance = rapid.SampledFrom([]string{instance, instance, "", "i1"}).Draw(rt, "instance"); instance != "" {
+		args = append(args, "instance", instance)
+	}
+	if rapid.Bool().Draw(rt, "tells what it owns") {
+		args = append(args, "owned", rapid.SampledFrom([]string{"none", "t-0"}).Draw(rt, "owned"))
+	}
+	return command("beat", args...)
 }
 
 // FuzzReplay replays any record: no panic, an error that says so, and a shard

@@ -24,7 +24,7 @@ import (
 // -rewrite written anew from its answers. Ids are told by who got them: "a.2" is
 // the second that requests named a were answered with. Lists and lines are sorted.
 func TestAsKafka(t *testing.T) {
-	for _, path := range []string{"testdata/as-kafka", "testdata/as-kafka-transactions", "testdata/as-kafka-consumer"} {
+	for _, path := range []string{"testdata/as-kafka", "testdata/as-kafka-transactions", "testdata/as-kafka-consumer", "testdata/as-kafka-migration"} {
 		t.Run(path, func(t *testing.T) { runAsKafka(t, path) })
 	}
 }
@@ -114,7 +114,7 @@ func kafkaAt(t *testing.T, s *script, address string) *kafka {
 		find.CoordinatorKey = "as-kafka-1"
 		found := k.ask(find, "test").(*kmsg.FindCoordinatorResponse).ErrorCode == 0
 		remove := kmsg.NewPtrDeleteGroupsRequest()
-		remove.Version, remove.Groups = 2, []string{"as-kafka-1", "as-kafka-2", "as-kafka-3", "as-kafka-4", "as-kafka-5", "as-kafka-6", "as-kafka-7", "as-kafka-8"}
+		remove.Version, remove.Groups = 2, []string{"as-kafka-1", "as-kafka-2", "as-kafka-3", "as-kafka-4", "as-kafka-5", "as-kafka-6", "as-kafka-7", "as-kafka-8", "as-kafka-9"}
 		for _, g := range k.ask(remove, "test").(*kmsg.DeleteGroupsResponse).Groups {
 			found = found && (g.ErrorCode == 0 || errorName(g.ErrorCode) == "GROUP_ID_NOT_FOUND")
 		}

@@ -123,6 +123,9 @@ func (s *Shard) Sync(r *SyncRequest, now time.Time, respond func(SyncResponse)) 
 	if g == nil {
 		return fail(kerr.UnknownMemberID)
 	}
+	if g.consumer != nil {
+		return s.syncConsumers(g, r, now, respond)
+	}
 	m, err := g.validate(r.MemberID, r.InstanceID, r.Generation)
 	if err != nil {
 		return fail(err)
@@ -190,6 +193,9 @@ func (s *Shard) Heartbeat(groupID, memberID string, instanceID *string, generati
 	if g == nil {
 		return kerr.UnknownMemberID
 	}
+	if g.consumer != nil {
+		return s.heartbeatConsumers(g, memberID, instanceID, generation, now)
+	}
 	m, err := g.validate(memberID, instanceID, generation)
 	if err != nil {
 		return err
@@ -209,6 +215,9 @@ func (s *Shard) Heartbeat(groupID, memberID string, instanceID *string, generati
 func (s *Shard) Leave(groupID string, leaving []LeaveMember, now time.Time) (errs []*kerr.Error, result coordinator.Result) {
 	errs = make([]*kerr.Error, len(leaving))
 	g := s.groups[groupID]
+	if g != nil && g.consumer != nil {
+		return s.leaveConsumers(g, leaving, now)
+	}
 	removed := false
 	for i, l := range leaving {
 		if g == nil {

@@ -2,6 +2,7 @@ package group
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,6 +83,17 @@ func (s *script) join(name string, a arguments) {
 	for _, p := range protocols {
 		one := kmsg.NewJoinGroupRequestProtocol()
 		one.Name, one.Metadata = p[0], subscription(p[1])
+		if topic, owned, ok := strings.Cut(p[1], "/"); ok { // t/t-0/t-1
+			v := kmsg.NewConsumerMemberMetadata()
+			v.Version, v.Topics = 1, []string{topic}
+			of := kmsg.ConsumerMemberMetadataOwnedPartition{Topic: topic}
+			for _, name := range strings.Split(owned, "/") {
+				_, partition := topicPartition(name)
+				of.Partitions = append(of.Partitions, partition)
+			}
+			v.OwnedPartitions = append(v.OwnedPartitions, of)
+			one.Metadata = v.AppendTo(nil)
+		}
 		r.Protocols = append(r.Protocols, one)
 	}
 	note := s.note(name)
@@ -117,6 +129,16 @@ func (s *script) sync(name string, a arguments) {
 	for _, p := range a.pairs("assign") {
 		one := kmsg.NewSyncGroupRequestGroupAssignment()
 		one.MemberID, one.MemberAssignment = p[0], []byte(p[1])
+		if names, ok := strings.CutPrefix(p[1], "partitions/"); ok { // t-0/t-1
+			v := kmsg.NewConsumerMemberAssignment()
+			var of kmsg.ConsumerMemberAssignmentTopic
+			for _, name := range strings.Split(names, "/") { // of one topic
+				topic, partition := topicPartition(name)
+				of.Topic, of.Partitions = topic, append(of.Partitions, partition)
+			}
+			v.Topics = append(v.Topics, of)
+			one.MemberAssignment = v.AppendTo(nil)
+		}
 		r.GroupAssignment = append(r.GroupAssignment, one)
 	}
 	note := s.note(name)
@@ -125,8 +147,24 @@ func (s *script) sync(name string, a arguments) {
 			note("%s", errorName(out.ErrorCode))
 			return
 		}
-		note("synced assignment=%q protocol=%s", out.MemberAssignment, text(out.Protocol))
+		note("synced assignment=%s protocol=%s", assigned(out.MemberAssignment), text(out.Protocol))
 	})
+}
+
+// assigned is an assignment: its partitions, or its bytes when they are none.
+func assigned(b []byte) string {
+	v := kmsg.NewConsumerMemberAssignment()
+	if len(b) < 6 || v.ReadFrom(b) != nil {
+		return fmt.Sprintf("%q", b)
+	}
+	var list []string
+	for _, t := range v.Topics {
+		for _, p := range t.Partitions {
+			list = append(list, fmt.Sprintf("%s-%d", t.Topic, p))
+		}
+	}
+	slices.Sort(list)
+	return fmt.Sprintf("{%s} version %d", strings.Join(list, " "), v.Version)
 }
 
 func (s *script) heartbeat(name string, a arguments) {
