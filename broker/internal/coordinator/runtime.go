@@ -67,9 +67,10 @@ type host struct {
 	alarm   time.Time
 	builder *record.Builder
 
-	// markers are those that ended transactions while the shard was loaded. Loading may
-	// not have come across them.
-	markers []marker
+	// markers are those that ended transactions and are not applied yet, as while the
+	// shard is loaded: loading may not have come across them.
+	markersMu sync.Mutex // taken after mu, or alone
+	markers   []marker
 
 	outcomesMu sync.Mutex // taken after mu, or alone
 	outcomes   []*outcome // in the order of the events
@@ -161,6 +162,7 @@ func (r *Runtime) Do(partition int32, event func(shard Shard, now time.Time) Res
 	case !h.loaded:
 		return fmt.Errorf("%w: partition %d", ErrLoading, partition)
 	}
+	h.replayMarkers()
 	h.take(event(h.shard, r.cfg.Now()))
 	h.arm()
 	return nil
@@ -468,6 +470,7 @@ func (h *host) ring() {
 		return
 	}
 	h.stop = nil
+	h.replayMarkers()
 	h.take(h.shard.Expire(h.runtime.cfg.Now()))
 	h.arm()
 }

@@ -38,21 +38,21 @@ func (r *Runtime) TransactionState(partition int32, producerID int64, epoch int1
 // CompleteTransaction tells a partition's shard that a marker was appended to its log
 // by somebody else. It must be called before the end of the transaction is told to
 // anyone who may begin the next. A partition that is not led here needs nothing: who
-// loads it comes across the marker.
+// loads it comes across the marker. It does not wait for the shard, whose lock the log
+// may call it under: an event that comes later finds the marker applied.
 func (r *Runtime) CompleteTransaction(partition int32, producerID int64, epoch int16, commit bool) {
 	h := r.host(partition)
 	if h == nil {
 		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.gone {
-		return // it is loaded anew from a log that has the marker
-	}
+	h.markersMu.Lock()
 	h.markers = append(h.markers, marker{producerID, epoch, commit})
-	if h.loaded {
-		h.replayMarkers()
-		h.arm()
+	h.markersMu.Unlock()
+	if h.mu.TryLock() {
+		defer h.mu.Unlock()
+		if h.loaded && !h.gone { // one that is gone is loaded anew, from a log that has the marker
+			h.replayMarkers()
+		}
 	}
 }
 
@@ -66,13 +66,16 @@ func (r *Runtime) host(partition int32) *host {
 // has applied already ends nothing a second time, as no transaction of its producer can
 // have begun since. The lock is held.
 func (h *host) replayMarkers() {
+	h.markersMu.Lock()
+	markers := h.markers
+	h.markers = nil
+	h.markersMu.Unlock()
 	shard, ok := h.shard.(TransactionalShard)
-	for _, m := range h.markers {
+	for _, m := range markers {
 		if ok {
 			shard.ReplayMarker(m.producerID, m.epoch, m.commit)
 		}
 	}
-	h.markers = nil
 }
 
 // replayControl replays a control batch of the log. The lock is held.

@@ -157,3 +157,17 @@ func TestTransactionsNeedWhoKnowsThem(t *testing.T) {
 	}
 	b.expect("it goes on", b.write("a", 2), "ok")
 }
+
+// TestMarkersDoNotWait has a log tell of a marker while the shard's lock is held, as a log
+// may that answers within an append: nothing blocks, and the next event sees it.
+func TestMarkersDoNotWait(t *testing.T) {
+	b, _ := newLedger(t)
+	b.expect("in a transaction", b.ledgerDo(inTransaction(1)), "ok")
+	b.expect("an event within which the marker comes", b.ledgerDo(func(*ledger) Result {
+		b.runtime.CompleteTransaction(3, 7, 2, true)
+		return Result{}
+	}), "ok")
+	if n := b.ledgerValue("a"); n != 1 {
+		t.Fatalf("the next event sees %d", n)
+	}
+}

@@ -134,25 +134,46 @@ func (r *Replica) carryOut(fx *Effects) {
 // disk, or at the deadline (zero: none) with REQUEST_TIMED_OUT. The batch is not
 // kept. Append blocks on the write, not on the sync.
 func (r *Replica) Append(batch []byte, acks int16, deadline time.Time, tag int, sink AppendSink) {
-	if refused := r.offer(batch, acks, deadline, tag, sink); refused != nil {
-		sink.Appended(tag, refused, -1, -1, r.logStart())
-	}
+	o := r.offer(batch, acks, deadline, tag, sink)
+	r.tell(&o)
 }
 
-// offer is Append but that it returns why the batch is refused, and then does not tell
-// the sink.
-func (r *Replica) offer(batch []byte, acks int16, deadline time.Time, tag int, sink AppendSink) (refused *kerr.Error) {
-	fx := effectsPool.Get().(*Effects)
-	info, refused, failure := r.append(batch, acks, Parked{Sink: sink, Tag: tag, Deadline: deadline}, fx)
-	r.requestSync()
+// offered is a batch that was offered to the log, of which nobody has been told yet.
+type offered struct {
+	fx      *Effects
+	info    storage.AppendInfo
+	refused *kerr.Error
+	acks    int16
+	tag     int
+	sink    AppendSink
+}
+
+// offer appends a batch. tell must follow, with no lock held.
+func (r *Replica) offer(batch []byte, acks int16, deadline time.Time, tag int, sink AppendSink) offered {
+	o := offered{fx: effectsPool.Get().(*Effects), acks: acks, tag: tag, sink: sink}
+	var failure error
+	o.info, o.refused, failure = r.append(batch, acks, Parked{Sink: sink, Tag: tag, Deadline: deadline}, o.fx)
 	if failure != nil {
-		refused = r.appendError(failure)
+		o.refused = r.appendError(failure)
 	}
-	if refused == nil && acks != -1 {
-		sink.Appended(tag, nil, info.BaseOffset, info.LogAppendTime, info.LogStartOffset)
+	return o
+}
+
+// tell tells the sink and all others of what offer did.
+func (r *Replica) tell(o *offered) {
+	switch {
+	case o.refused != nil:
+		o.sink.Appended(o.tag, o.refused, -1, -1, r.logStart())
+	case o.acks != -1:
+		o.sink.Appended(o.tag, nil, o.info.BaseOffset, o.info.LogAppendTime, o.info.LogStartOffset)
 	}
-	r.carryOut(fx)
-	return refused
+	r.settle(o)
+}
+
+// settle is tell without the sink of a batch that was refused.
+func (r *Replica) settle(o *offered) {
+	r.requestSync()
+	r.carryOut(o.fx)
 }
 
 // AppendVerified is Append for a transactional batch whose transaction was verified
@@ -160,18 +181,26 @@ func (r *Replica) offer(batch []byte, acks int16, deadline time.Time, tag int, s
 // (storage.TransactionState). It returns false, having done nothing, when another
 // has ended since and none is open: the transaction has to be verified again.
 func (r *Replica) AppendVerified(batch []byte, ended uint32, acks int16, deadline time.Time, tag int, sink AppendSink) bool {
+	o, ok := r.offerVerified(batch, ended, acks, deadline, tag, sink)
+	if ok {
+		r.tell(&o)
+	}
+	return ok
+}
+
+// offerVerified is offer, unless a transaction of the producer has ended since and none
+// is open.
+func (r *Replica) offerVerified(batch []byte, ended uint32, acks int16, deadline time.Time, tag int, sink AppendSink) (o offered, ok bool) {
 	if r.log == nil {
-		r.Append(batch, acks, deadline, tag, sink) // which says why not
-		return true
+		return r.offer(batch, acks, deadline, tag, sink), true // which says why not
 	}
 	header := record.Batch(batch)
 	r.verifyMu.Lock()
 	defer r.verifyMu.Unlock()
 	if s := r.log.TransactionState(header.ProducerID(), header.ProducerEpoch()); !s.Open && s.Ended != ended {
-		return false
+		return o, false
 	}
-	r.Append(batch, acks, deadline, tag, sink)
-	return true
+	return r.offer(batch, acks, deadline, tag, sink), true
 }
 
 // ErrTransactionEnded is what AppendOffsets refuses with where AppendVerified returns false.
@@ -181,16 +210,13 @@ var ErrTransactionEnded = errors.New("a transaction of the producer has ended si
 // transaction, with acks -1. It returns why the batch is refused, and then does not tell
 // the sink.
 func (r *Replica) AppendOffsets(batch []byte, ended uint32, sink AppendSink) error {
-	if r.log != nil {
-		header := record.Batch(batch)
-		r.verifyMu.Lock()
-		defer r.verifyMu.Unlock()
-		if s := r.log.TransactionState(header.ProducerID(), header.ProducerEpoch()); !s.Open && s.Ended != ended {
-			return ErrTransactionEnded
-		}
+	o, ok := r.offerVerified(batch, ended, -1, time.Time{}, 0, sink)
+	if !ok {
+		return ErrTransactionEnded
 	}
-	if refused := r.offer(batch, -1, time.Time{}, 0, sink); refused != nil {
-		return refused
+	r.settle(&o)
+	if o.refused != nil {
+		return o.refused
 	}
 	return nil
 }
@@ -199,8 +225,9 @@ func (r *Replica) AppendOffsets(batch []byte, ended uint32, sink AppendSink) err
 // acks -1.
 func (r *Replica) AppendMarker(batch []byte, sink AppendSink) {
 	r.verifyMu.Lock()
-	defer r.verifyMu.Unlock()
-	r.Append(batch, -1, time.Time{}, 0, sink)
+	o := r.offer(batch, -1, time.Time{}, 0, sink)
+	r.verifyMu.Unlock()
+	r.tell(&o)
 }
 
 // TransactionState returns the state of a producer's transaction in this partition.
