@@ -101,6 +101,9 @@ type Config struct {
 	Roles []string
 	// Rack is the node's rack or zone, shown to clients (broker.rack).
 	Rack string
+	// RackAware sends consumers that tell their rack (client.rack) to a replica in it, if
+	// that is in sync. Default: they read from the leader (replica.selector.class).
+	RackAware bool
 	// Flush is when acknowledged means on disk. Default FlushSync.
 	Flush FlushMode
 	// FlushInterval is the time between two fsyncs in mode FlushInterval. Default 1 s.

@@ -31,6 +31,14 @@ var settings = []setting{
 	text("broker.rack", "The node's rack or zone.", func(c *Config) *string { return &c.Rack }),
 	number("node.id", "The node's id in its cluster; 0: that of the data directory, or one the cluster gives.", func(c *Config) *int32 { return &c.NodeID }),
 	number("broker.id", "Another name of node.id.", func(c *Config) *int32 { return &c.NodeID }),
+	{"replica.selector.class", metadata.StringConfig, "Where consumers that tell their rack read: " + leaderSelector + " or " + rackSelector + ", which sends them to an in-sync replica in it.",
+		setSelector,
+		func(c *Config) string {
+			if c.RackAware {
+				return rackSelector
+			}
+			return leaderSelector
+		}},
 	{"process.roles", metadata.ListConfig, "The node's roles: broker, controller.",
 		func(c *Config, v string) error { c.Roles = metadata.SplitList(v); return nil },
 		func(c *Config) string { return strings.Join(c.Roles, ",") }},
@@ -259,6 +267,24 @@ func negated(name, doc string, field func(*Config) *bool) setting {
 			return nil
 		},
 		func(c *Config) string { return strconv.FormatBool(!*field(c)) }}
+}
+
+// The values of replica.selector.class, as Kafka names them.
+const (
+	leaderSelector = "org.apache.kafka.common.replica.LeaderSelector"
+	rackSelector   = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+)
+
+func setSelector(c *Config, v string) error {
+	switch v {
+	case "", leaderSelector:
+		c.RackAware = false
+	case rackSelector:
+		c.RackAware = true
+	default:
+		return errors.New("must be " + leaderSelector + " or " + rackSelector)
+	}
+	return nil
 }
 
 func setRebalanceDelay(c *Config, v string) error {

@@ -342,7 +342,7 @@ const drainTimeout = 5 * time.Second
 // handlers returns the settings that handlers follow.
 func (c *Config) handlers() handler.Config {
 	h := handler.Config{AutoCreateTopics: !c.Topics.NoAutoCreate, DeleteTopics: !c.Topics.NoDelete,
-		OffsetsPartitions: c.Topics.OffsetsPartitions, OffsetsReplication: c.Topics.OffsetsReplication,
+		OffsetsPartitions: c.Topics.OffsetsPartitions, OffsetsReplication: c.Topics.OffsetsReplication, RackAware: c.RackAware,
 		TransactionsPartitions: c.Transactions.Partitions, TransactionsReplication: c.Transactions.Replication, TransactionsMinISR: c.Transactions.MinISR,
 		FetchMaxBytes: c.Limits.FetchBytes, FetchSessions: int(c.Limits.FetchSessions),
 		TopicDefaults: c.Topics.Defaults}

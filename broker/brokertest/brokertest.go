@@ -18,8 +18,11 @@ package brokertest
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -101,6 +104,10 @@ func Start(t testing.TB, opts ...Option) *Broker {
 	return b
 }
 
+// networkName is one that no other process has: nodes of tests that run at the same time,
+// or whose ports are taken over, do not hear one another.
+var networkName = sync.OnceValue(func() string { return fmt.Sprintf("test-%d-%d", os.Getpid(), time.Now().UnixNano()) })
+
 // newBroker returns a broker that does not run.
 func newBroker(t testing.TB, opts []Option) *Broker {
 	var o options
@@ -110,6 +117,7 @@ func newBroker(t testing.TB, opts []Option) *Broker {
 	c := broker.DefaultConfig()
 	c.DataDir = t.TempDir()
 	c.Listen = "127.0.0.1:0"
+	c.ClusterName = networkName()
 	c.Groups.InitialRebalanceDelay = -1
 	c.Groups.MinSession = 100 * time.Millisecond
 	c.Topics.OffsetsPartitions = 5

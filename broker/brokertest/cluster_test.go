@@ -217,12 +217,13 @@ func TestClusterReplacesAndGrows(t *testing.T) {
 // is not heard.
 func TestStrangersStayOut(t *testing.T) {
 	t.Parallel()
-	key := "AAAAAAAAAAAAAAAAAAAAAA=="
+	key, name := "AAAAAAAAAAAAAAAAAAAAAA==", ""
 	c := brokertest.StartCluster(t, 1, brokertest.Configure(func(c *broker.Config) {
-		c.GossipKeys, c.Gossip = []string{key}, "127.0.0.1:0"
+		c.GossipKeys, c.Gossip, name = []string{key}, "127.0.0.1:0", c.ClusterName
 	}))
 	stranger := broker.DefaultConfig()
 	stranger.DataDir, stranger.Listen, stranger.Gossip = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	stranger.ClusterName = name
 	stranger.Join = []string{c.Node(0).Running().GossipAddr()}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

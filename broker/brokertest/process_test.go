@@ -88,7 +88,7 @@ func startProcesses(t *testing.T, settings ...string) *processes {
 	for i := range 3 {
 		lines := append([]string{
 			"log.dirs=" + filepath.Join(c.dir, fmt.Sprint("node-", i)), "listeners=PLAINTEXT://" + ports[i], "gossip=" + ports[3+i],
-			"group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=5",
+			"cluster.name=" + filepath.Base(filepath.Dir(c.dir)) + fmt.Sprint(os.Getpid()), "group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=5",
 		}, settings...)
 		if i > 0 {
 			lines = append(lines, "join="+ports[3])

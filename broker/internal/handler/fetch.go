@@ -39,6 +39,7 @@ type fetchOp struct {
 	items    []fetchItem
 	pooled   *[]fetchItem // where items came from
 	maxBytes int32
+	near     []int32 // brokers in the client's rack, when it is to read from them
 }
 
 // itemsPool holds slices of items that are not in use.
@@ -66,12 +67,32 @@ func fetch(h *Handler, ctx context.Context, request *wire.Request, respond wire.
 		op.refuseReplica()
 		return
 	}
+	op.near = h.near(body)
 	bytes, ready := op.read()
 	if ready || bytes >= op.minBytes() || body.MaxWaitMillis <= 0 || len(op.items) == 0 {
 		op.answer()
 		return
 	}
 	op.wait(ctx, op.minBytes()-bytes, now.Add(time.Duration(body.MaxWaitMillis)*time.Millisecond))
+}
+
+// near returns the brokers in the rack of a consumer that is not in this broker's, when
+// consumers are sent to replicas in their racks (KIP-392).
+func (h *Handler) near(body *kmsg.FetchRequest) (ids []int32) {
+	if !h.Config.RackAware || body.Rack == "" {
+		return nil
+	}
+	image := h.Image()
+	for _, b := range image.Brokers() {
+		switch {
+		case b.Rack != body.Rack:
+		case b.ID == h.NodeID:
+			return nil
+		case image.Active(b.ID):
+			ids = append(ids, b.ID)
+		}
+	}
+	return ids
 }
 
 func (op *fetchOp) minBytes() int64 { return int64(min(op.body.MinBytes, op.maxBytes)) }
@@ -96,7 +117,7 @@ func (op *fetchOp) read() (bytes int64, ready bool) {
 			left = int32(max(int64(left)-size, 0))
 			atLeastOne = false
 		}
-		if item.result.Err != nil || item.result.DivergingEpoch >= 0 {
+		if item.result.Err != nil || item.result.DivergingEpoch >= 0 || item.result.Preferred != 0 {
 			ready = true
 		}
 	}
@@ -118,7 +139,7 @@ func (item *fetchItem) read(op *fetchOp, image *metadata.Image, left int32, atLe
 	item.result = item.partition.Read(ReadRequest{
 		Offset: item.offset, MaxBytes: min(item.maxBytes, left), AtLeastOne: atLeastOne,
 		CurrentLeaderEpoch: item.currentLeaderEpoch, LastFetchedEpoch: item.lastFetchedEpoch,
-		Committed: item.committed, Nearby: op.body.Version >= 11,
+		Committed: item.committed, Nearby: op.body.Version >= 11, Near: op.near,
 	})
 	if movedLeader(item.result.Err) {
 		item.leaderID, item.result.LeaderEpoch = leaderOf(image, id, item.fetchKey.partition)

@@ -74,7 +74,11 @@ func appendFetchPartition(dst []byte, version int16, item *fetchItem, cuts []int
 	}
 	dst = appendAborted(dst, flexible, item)
 	if version >= 11 {
-		dst = appendInt32(dst, -1) // preferred read replica
+		preferred := r.Preferred
+		if preferred == 0 {
+			preferred = -1
+		}
+		dst = appendInt32(dst, preferred)
 	}
 	size := r.Slice.Size
 	if flexible {

@@ -76,7 +76,7 @@ func (c *cachedPartition) answer(r *ReadResult) bool {
 		c.highWatermark = -1 // the next good answer is news
 		return true
 	}
-	news := r.Slice.Size > 0 || c.highWatermark != r.HighWatermark || c.logStart != r.LogStart
+	news := r.Slice.Size > 0 || r.Preferred != 0 || c.highWatermark != r.HighWatermark || c.logStart != r.LogStart
 	c.highWatermark, c.logStart = r.HighWatermark, r.LogStart
 	return news
 }

@@ -62,6 +62,7 @@ type Config struct {
 	TransactionsReplication int16
 	TransactionsMinISR      int16 // transaction.state.log.min.isr
 	FetchMaxBytes           int32 // fetch.max.bytes
+	RackAware               bool  // replica.selector.class is that of racks
 	FetchSessions           int   // max.incremental.fetch.session.cache.slots
 	// TopicDefaults are the topic configurations set for the whole broker, by the
 	// topic configuration's name.

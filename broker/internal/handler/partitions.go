@@ -100,6 +100,9 @@ type ReadRequest struct {
 	Committed bool
 	// Nearby lets a follower answer, up to its own high watermark (KIP-392).
 	Nearby bool
+	// Near are the brokers that are close to the reader (KIP-392): a leader that is none
+	// of them says in the result which of them to read from, if one can serve the read.
+	Near []int32
 }
 
 // ReadResult is what was read. With an Err all else but Position is unset.
@@ -118,6 +121,8 @@ type ReadResult struct {
 	// DivergingEpoch is -1 when the reader's log and this one agree.
 	DivergingEpoch int32
 	DivergingEnd   int64
+	// Preferred is the broker to read from instead, 0 for none: then nothing was read.
+	Preferred int32
 	// End is the end of the log at which ReadFollower looked, for WaitEnd.
 	End int64
 }

@@ -127,6 +127,23 @@ func (p *Partition) FollowerFetched(id int32, brokerEpoch, offset int64, now tim
 	}
 }
 
+// Near returns which of the brokers a reader at offset is sent to when this one leads:
+// the in-sync follower among them that has most, and all below offset. 0 for none.
+func (p *Partition) Near(ids []int32, offset int64) int32 {
+	best := -1
+	for i := range p.followers {
+		f := &p.followers[i]
+		if slices.Contains(ids, f.id) && slices.Contains(p.isr, f.id) && f.synced >= offset &&
+			(best < 0 || f.synced > p.followers[best].synced) {
+			best = i
+		}
+	}
+	if p.role != Leader || best < 0 {
+		return 0
+	}
+	return p.followers[best].id
+}
+
 // eligible says that a follower has all that is committed: what is below the high
 // watermark, and what this leader started with.
 func (p *Partition) eligible(f *follower) bool { return f.synced >= p.high && f.synced >= p.epochStart }

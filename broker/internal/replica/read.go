@@ -25,6 +25,9 @@ type ReadRequest struct {
 	Committed bool
 	// Nearby lets a follower answer, up to its own high watermark (KIP-392).
 	Nearby bool
+	// Near are the brokers that are close to the reader (KIP-392): a leader that is none
+	// of them says in the result which of them to read from, if one can serve the read.
+	Near []int32
 }
 
 // ReadResult is what was read. With an Err only LeaderEpoch and Position are set.
@@ -43,6 +46,8 @@ type ReadResult struct {
 	// DivergingEpoch is -1 when the reader's log and this one agree.
 	DivergingEpoch int32
 	DivergingEnd   int64
+	// Preferred is the broker to read from instead, 0 for none: then nothing was read.
+	Preferred int32
 	// End is the end of the log at which ReadFollower looked, for WaitEnd.
 	End int64
 }
@@ -86,6 +91,11 @@ func (r *Replica) Read(q ReadRequest) ReadResult {
 	if result.Err != nil || !r.agrees(&q, &result) {
 		return result
 	}
+	if len(q.Near) > 0 {
+		if result.Preferred = r.near(q.Near, q.Offset); result.Preferred != 0 {
+			return result
+		}
+	}
 	limit := now.high
 	if q.Committed {
 		limit = now.stable
@@ -100,6 +110,13 @@ func (r *Replica) Read(q ReadRequest) ReadResult {
 	}
 	r.traffic.sent(result.Slice.Size)
 	return result
+}
+
+// near returns the broker among ids that a reader at offset is sent to, 0 for none.
+func (r *Replica) near(ids []int32, offset int64) int32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.core.Near(ids, offset)
 }
 
 func (now *look) result() ReadResult {
