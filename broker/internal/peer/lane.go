@@ -89,6 +89,11 @@ func (l *lane) session(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	conn, theirs, err := l.client.connect(ctx, l.node, l.name)
+	if err == nil && len(theirs.APIs) == 0 {
+		// What it says now would hold for the life of the connection.
+		conn.Close()
+		err = fmt.Errorf("%w: node %d serves nothing yet, it is starting", ErrUnreachable, l.node)
+	}
 	if err != nil {
 		l.pause.failed()
 		return nil, err

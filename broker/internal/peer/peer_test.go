@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type node struct {
 	received chan string
 	accepted sync.WaitGroup
 	stall    chan struct{} // when set, answers wait for it
+	starting atomic.Bool   // while set, nothing is served
 }
 
 func startNode(t *testing.T, id int32, cluster string, keys ...[]byte) *node {
@@ -35,7 +37,12 @@ func startNode(t *testing.T, id int32, cluster string, keys ...[]byte) *node {
 	}
 	n := &node{received: make(chan string, 100)}
 	n.listener = NewListener(inner, ListenerConfig{Self: Identity{id, "d"}, ClusterID: func() string { return cluster }, Keys: keys,
-		APIs:    func() []API { return []API{{63, 0, 1}, {18, 9, 9}} },
+		APIs: func() []API {
+			if n.starting.Load() {
+				return nil
+			}
+			return []API{{63, 0, 1}, {18, 9, 9}}
+		},
 		Receive: func(_ Identity, message []byte) { n.received <- string(message) }, Logger: zerolog.Nop()})
 	n.accepted.Go(func() {
 		for {
@@ -110,6 +117,23 @@ func TestRequest(t *testing.T) {
 	c.Forget(2)
 	if _, err := c.Request(t.Context(), 2, &kmsg.BrokerHeartbeatRequest{}); err != nil {
 		t.Errorf("after the connection was closed: %v", err)
+	}
+}
+
+// A node that shakes hands before it serves anything is asked again on a connection of
+// its own: what it told first must not hold for ever.
+func TestNodeThatIsStarting(t *testing.T) {
+	n := startNode(t, 2, "cluster")
+	n.starting.Store(true)
+	c := n.client(t, 1, "cluster")
+	for range 3 {
+		if _, err := c.Request(t.Context(), 2, &kmsg.BrokerHeartbeatRequest{}); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("while it starts: %v", err)
+		}
+	}
+	n.starting.Store(false)
+	if _, err := c.Request(t.Context(), 2, &kmsg.BrokerHeartbeatRequest{}); err != nil {
+		t.Error(err)
 	}
 }
 
