@@ -3,6 +3,7 @@ package dump
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"hash/crc32"
@@ -153,6 +154,43 @@ func TestState(t *testing.T) {
 			if !strings.Contains(out, want) {
 				t.Errorf("%s: %q is not in\n%s", folder, want, out)
 			}
+		}
+	}
+}
+
+// TestConsumerGroupState dumps records of a group of the consumer protocol, their bytes
+// being as Apache Kafka's own dump tool reads them.
+func TestConsumerGroupState(t *testing.T) {
+	bytes := func(s string) []byte {
+		b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	id := strings.Repeat("01", 16)
+	records := segment(batch(record.CodecNone,
+		bytes("0003 00026a67"), bytes("0000 00000003 01 00 08 0000000000000007"),
+		bytes("0005 00026a67 000161"), bytes("0000 00 00 0263 022f 02 036b6b 01 00007530 00 00"),
+		bytes("0006 00026a67"), bytes("0000 00000003 00"),
+		bytes("0007 00026a67 000161"), bytes("0000 02 "+id+" 03 00000000 00000001 00 00"),
+		bytes("0008 00026a67 000161"), bytes("0000 00000002 00000001 01 02 "+id+" 02 00000000 00 02 "+id+" 02 00000001 00 00"),
+		bytes("0010 00026a67 00026b2e"), bytes("0000 02 036b6b 0000000000000005 00000000000003e8 00"),
+		bytes("0005 00026a67 000161"), nil,
+		bytes("0003 00026a67"), bytes("0000 0000"),
+		bytes("0003 0002"), nil))
+	out, err := run(t, "/data/__consumer_offsets-0/00000000000000000000.log", records, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`consumer group "jg"  epoch 3`, `member "a"  instance null  rack null  client "c"  host "/"`, `rebalance timeout ms 30000`,
+		`target assignment of epoch 3`, `target "AQEBAQEBAQEBAQEBAQEBAQ[0 1]"`, `member epoch 2  previous epoch 1  state "to give partitions back"`,
+		`to be given back "AQEBAQEBAQEBAQEBAQEBAQ[1]"`, `regular expression "k."`, `metadata offset 5`, `member "a"  removed true`,
+		`undecoded "value of kind 3 is cut off"`, `undecoded "key of kind 3`,
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
 }

@@ -63,6 +63,8 @@ func decodeOffsets(r *record.Record) ([]field, error) {
 		return decodeOffset(r)
 	case 2:
 		return decodeGroup(r)
+	case groupEpochKind, memberKind, targetEpochKind, targetAssignmentKind, assignmentKind, regexKind:
+		return decodeConsumerGroup(version, r)
 	default:
 		return nil, fmt.Errorf("key version %d is not known", version)
 	}
