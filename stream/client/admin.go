@@ -190,8 +190,8 @@ type GroupMember struct {
 	Partitions                     []Partition
 }
 
-// DescribeGroup tells a group's state and members. A group that does not exist
-// gives ErrUnknownGroup.
+// DescribeGroup tells a group's state and members, of a group of the consumer protocol
+// (KIP-848) too. A group that does not exist gives ErrUnknownGroup.
 func (c *Client) DescribeGroup(ctx context.Context, group string) (*GroupDescription, error) {
 	described, err := c.adm.DescribeGroups(ctx, group)
 	if err != nil {
@@ -199,12 +199,10 @@ func (c *Client) DescribeGroup(ctx context.Context, group string) (*GroupDescrip
 	}
 	g, ok := described[group]
 	switch {
-	case !ok:
-		return nil, fmt.Errorf("client: describe group %q: %w", group, ErrUnknownGroup)
+	case !ok, g.State == "Dead", errors.Is(known(g.Err), ErrUnknownGroup):
+		return c.describeConsumerGroup(ctx, group)
 	case g.Err != nil:
 		return nil, fmt.Errorf("client: describe group %q: %w", group, known(g.Err))
-	case g.State == "Dead":
-		return nil, fmt.Errorf("client: describe group %q: %w", group, ErrUnknownGroup)
 	}
 	d := &GroupDescription{
 		Group: g.Group, State: g.State, ProtocolType: g.ProtocolType, Protocol: g.Protocol, Coordinator: g.Coordinator.NodeID,

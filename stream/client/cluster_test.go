@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/brokertest"
 	"github.com/leatlog/leat/stream/client"
@@ -492,6 +493,27 @@ func TestGroup(t *testing.T) {
 	}
 	if _, err := c.DescribeGroup(t.Context(), uniqueName("none")); !errors.Is(err, client.ErrUnknownGroup) {
 		t.Errorf("unknown group: %v", err)
+	}
+}
+
+// TestGroupOfTheConsumerProtocol describes a group whose partitions the cluster assigns.
+func TestGroupOfTheConsumerProtocol(t *testing.T) {
+	c := connect(t, nil)
+	topic, group := newTopic(t, c, 3, nil), uniqueName("next")
+	join := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	join.Group, join.MemberID, join.RebalanceTimeoutMillis = group, "m", 10_000
+	join.SubscribedTopicNames, join.Topics = []string{topic}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	broker, err := kgo.NewClient(kgo.SeedBrokers(address(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	if out, err := join.RequestWith(t.Context(), broker); err != nil || out.ErrorCode != 0 {
+		t.Fatalf("joined: %+v, %v", out, err)
+	}
+	d, err := c.DescribeGroup(t.Context(), group)
+	if err != nil || d.State != "Stable" || d.Protocol != "uniform" || len(d.Members) != 1 || d.Members[0].ID != "m" || len(d.Members[0].Partitions) != 3 {
+		t.Errorf("group %+v, %v", d, err)
 	}
 }
 
