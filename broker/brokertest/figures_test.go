@@ -18,26 +18,34 @@ func TestClusterFigures(t *testing.T) {
 	if os.Getenv("LEAT_FIGURES") == "" {
 		t.Skip("LEAT_FIGURES is not set")
 	}
-	c := startProcesses(t)
-	c.dumpOnFailure()
-	for i := range 3 {
-		c.waitReady(i)
+	for name, print := range map[string]func(*testing.T, *processes, *kadm.Client){
+		"produce": produceFigures, "create": createFigures, "restart": restartFigures,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startProcesses(t)
+			c.dumpOnFailure()
+			for i := range 3 {
+				c.waitReady(i)
+			}
+			a := admin(t, c.addrs()...)
+			waitFor(t, "three brokers", func() bool {
+				list, err := a.ListBrokers(clusterContext(t))
+				return err == nil && len(list) == 3
+			})
+			print(t, c, a)
+		})
 	}
-	a := admin(t, c.addrs()...)
-	waitFor(t, "three brokers", func() bool {
-		list, err := a.ListBrokers(clusterContext(t))
-		return err == nil && len(list) == 3
-	})
-	for _, replicas := range []int16{1, 3} {
-		produceFigures(t, c, a, replicas)
-	}
-	createFigures(t, a)
-	restartFigures(t, c, a)
 }
 
 // produceFigures prints how long a record with acks=all takes alone, and how many fit
 // into a second.
-func produceFigures(t *testing.T, c *processes, a *kadm.Client, replicas int16) {
+func produceFigures(t *testing.T, c *processes, a *kadm.Client) {
+	for _, replicas := range []int16{1, 3} {
+		produceFigure(t, c, a, replicas)
+	}
+}
+
+func produceFigure(t *testing.T, c *processes, a *kadm.Client, replicas int16) {
 	topic := fmt.Sprint("replicas-", replicas)
 	if r, err := a.CreateTopic(clusterContext(t), 3, replicas, nil, topic); err != nil || r.Err != nil {
 		t.Fatal(err, r.Err)
@@ -75,48 +83,53 @@ func produceFigures(t *testing.T, c *processes, a *kadm.Client, replicas int16) 
 		took[len(took)/2].Round(10*time.Microsecond), took[len(took)*99/100].Round(10*time.Microsecond), rate)
 }
 
-const manyTopics = 1000
-
-func topicNames(from, to int) (names []string) {
-	for n := from; n < to; n++ {
+// createMany creates topics of ten partitions with three replicas, and returns after how
+// long that was answered, and after how long all of them were in sync.
+func createMany(t *testing.T, a *kadm.Client, topics int) (answered, inSync time.Duration) {
+	var names []string
+	for n := range topics {
 		names = append(names, fmt.Sprint("topic-", n))
 	}
-	return names
-}
-
-// createFigures prints how long it takes to create many topics.
-func createFigures(t *testing.T, a *kadm.Client) {
 	start := time.Now()
-	created, err := a.CreateTopics(clusterContext(t), 10, 3, nil, topicNames(0, manyTopics)...)
+	created, err := a.CreateTopics(clusterContext(t), 10, 3, nil, names...)
 	if err != nil || created.Error() != nil {
 		t.Fatal(err, created.Error())
 	}
-	answered := time.Since(start)
+	answered = time.Since(start)
+	waitInSync(t, a, names)
+	return answered, time.Since(start)
+}
+
+func waitInSync(t *testing.T, a *kadm.Client, names []string) {
 	waitFor(t, "all partitions have a leader and are in sync", func() bool {
 		topics, err := a.ListTopics(clusterContext(t))
 		if err != nil {
 			return false
 		}
 		ready := 0
-		for _, name := range topicNames(0, manyTopics) {
+		for _, name := range names {
 			for _, p := range topics[name].Partitions {
 				if p.Leader >= 0 && len(p.ISR) == 3 {
 					ready++
 				}
 			}
 		}
-		return ready == 10*manyTopics
+		return ready == 10*len(names)
 	})
-	t.Logf("%d topics of 10 partitions, 3 replicas: answered after %v, in sync after %v", manyTopics,
-		answered.Round(time.Millisecond), time.Since(start).Round(time.Millisecond))
+}
+
+// createFigures prints how long it takes to create many topics.
+func createFigures(t *testing.T, _ *processes, a *kadm.Client) {
+	const topics = 1000
+	answered, inSync := createMany(t, a, topics)
+	t.Logf("%d topics of 10 partitions, 3 replicas: answered after %v, in sync after %v", topics,
+		answered.Round(time.Millisecond), inSync.Round(time.Millisecond))
 }
 
 // restartFigures prints how long a node with 5,000 partitions takes to serve clients
 // again.
 func restartFigures(t *testing.T, c *processes, a *kadm.Client) {
-	if _, err := a.DeleteTopics(clusterContext(t), topicNames(500, manyTopics)...); err != nil {
-		t.Fatal(err)
-	}
+	createMany(t, a, 500)
 	for _, how := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		start := time.Now()
 		c.signal(1, how)
