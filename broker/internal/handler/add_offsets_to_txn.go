@@ -11,7 +11,8 @@ import (
 )
 
 // AddOffsetsToTxn (key 25), versions 0 to 4: the partition of `__consumer_offsets` that
-// holds a group becomes part of a transaction (KIP-98).
+// holds a group becomes part of a transaction (KIP-98). The topic is made when it is not
+// there.
 func addOffsetsToTxn(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.AddOffsetsToTxnRequest)
 	answer := func(err *kerr.Error) {
@@ -27,7 +28,8 @@ func addOffsetsToTxn(h *Handler, _ context.Context, request *wire.Request, respo
 	case body.TransactionalID == "":
 		answer(kerr.InvalidRequest)
 	case !ok || len(topic.Partitions) == 0:
-		answer(kerr.CoordinatorNotAvailable)
+		// Nobody has looked for a group yet: the client tries again.
+		h.createInternalTopic(metadata.OffsetsTopic, func() { answer(kerr.CoordinatorNotAvailable) })
 	default:
 		partition := h.Groups.PartitionFor(body.Group, int32(len(topic.Partitions)))
 		h.Transactions.AddPartitions(Enlisting{TransactionalID: body.TransactionalID, ProducerID: body.ProducerID, Epoch: body.ProducerEpoch,
