@@ -34,7 +34,7 @@ func TestDeadLeaderIsReplacedBeforeItsSessionEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	for n := range 4 {
+	for n := range 2 {
 		waitFor(t, "all in sync", func() bool { return replicated(t, a, "orders", 3) })
 		victim := leaderOf(t, a, c, "orders")
 		if n%2 == 1 {

@@ -203,10 +203,11 @@ func (s *soak) verify() {
 		s.t.Fatal(err)
 	}
 	defer client.Close()
-	ends, err := s.admin.ListEndOffsets(clusterContext(s.t), soakTopic)
-	if err != nil || ends.Error() != nil {
-		s.t.Fatal(err, ends.Error())
-	}
+	var ends kadm.ListedOffsets
+	waitFor(s.t, "the ends of all partitions", func() (known bool) {
+		ends, err = s.admin.ListEndOffsets(clusterContext(s.t), soakTopic)
+		return err == nil && ends.Error() == nil
+	})
 	meta, err := s.admin.Metadata(clusterContext(s.t), soakTopic)
 	if err != nil {
 		s.t.Fatal(err)
