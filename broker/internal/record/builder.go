@@ -15,6 +15,7 @@ type Builder struct {
 	count         int32
 	lastDelta     int32
 	baseTimestamp int64
+	fixedBase     bool // baseTimestamp is not the first record's
 	maxTimestamp  int64
 	producerID    int64
 	producerEpoch int16
@@ -71,7 +72,10 @@ func (b *Builder) AppendAt(delta int32, timestamp int64, key, value []byte, head
 		panic(fmt.Sprintf("record: AppendAt: offset delta %d after %d", delta, b.lastDelta))
 	}
 	if b.count == 0 {
-		b.baseTimestamp, b.maxTimestamp = timestamp, timestamp
+		b.maxTimestamp = timestamp
+		if !b.fixedBase {
+			b.baseTimestamp = timestamp
+		}
 	}
 	b.count++
 	b.lastDelta = delta

@@ -97,8 +97,13 @@ func (l *Log) AppendFollower(batches []byte) error {
 		if err := batch.Validate(); err != nil {
 			return err
 		}
-		if base := batch.BaseOffset(); base < next || base > next && !l.config().Compact {
+		if base := batch.BaseOffset(); base < next {
 			return fmt.Errorf("%w: base offset %d, the log ends at %d", ErrInvalidBatch, base, next)
+		} else if base > next && !l.mayHaveGaps() {
+			// The leader's log was compacted under an earlier configuration.
+			if err := l.allowGaps(); err != nil {
+				return l.failed("allow gaps in", err)
+			}
 		}
 		if err := l.checkEpoch(batch.LeaderEpoch()); err != nil {
 			return err
@@ -308,7 +313,12 @@ func (l *Log) rollIfDue(batches []byte, first, next int64) error {
 	if s.firstTime > 0 && newest > 0 {
 		age = newest - s.firstTime
 	}
-	if size+int64(len(batches)) <= l.config().SegmentBytes && (size == 0 || age <= l.config().SegmentAge.Milliseconds()) &&
+	limit := l.config().SegmentAge
+	if l.config().Compact {
+		// What is in the active segment cannot be compacted.
+		limit = min(limit, l.config().MaxCompactionLag)
+	}
+	if size+int64(len(batches)) <= l.config().SegmentBytes && (size == 0 || age <= limit.Milliseconds()) &&
 		s.accepts(next) && (s.index.count()+1)*indexEntrySize <= l.config().SegmentIndexBytes && size <= math.MaxInt32-int64(len(batches)) {
 		return nil
 	}

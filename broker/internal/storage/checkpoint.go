@@ -19,14 +19,16 @@ import (
 var errCheckpoint = errors.New("storage: checkpoint file is malformed")
 
 const (
-	checkpointVersion    = 0
-	checkpointLimit      = 64 << 20
-	epochCheckpointName  = "leader-epoch-checkpoint"
-	recoveryPointName    = "recovery-point-offset-checkpoint"
-	logStartName         = "log-start-offset-checkpoint"
-	partitionMetadata    = "partition.metadata"
-	metadataFileVersion  = 0
-	maxPartitionMetadata = 4096
+	checkpointVersion   = 0
+	checkpointLimit     = 64 << 20
+	epochCheckpointName = "leader-epoch-checkpoint"
+	recoveryPointName   = "recovery-point-offset-checkpoint"
+	logStartName        = "log-start-offset-checkpoint"
+	// Up to where the log is compacted. Kafka has one such file for all logs of a directory.
+	cleanerCheckpointName = "cleaner-offset-checkpoint"
+	partitionMetadata     = "partition.metadata"
+	metadataFileVersion   = 0
+	maxPartitionMetadata  = 4096
 )
 
 func appendCheckpointHeader(dst []byte, entries int) []byte {

@@ -29,6 +29,12 @@ type Config struct {
 	// ProducerExpiration is producer.id.expiration.ms: how long an idle producer's
 	// sequence numbers are remembered.
 	ProducerExpiration time.Duration
+
+	// With Compact only.
+	MinCleanableRatio float64       // min.cleanable.dirty.ratio
+	MinCompactionLag  time.Duration // min.compaction.lag.ms
+	MaxCompactionLag  time.Duration // max.compaction.lag.ms
+	DeleteRetention   time.Duration // delete.retention.ms
 }
 
 // DefaultConfig returns Kafka's defaults.
@@ -45,6 +51,9 @@ func DefaultConfig() Config {
 		TimestampBeforeMax: -1,
 		TimestampAfterMax:  time.Hour,
 		ProducerExpiration: 24 * time.Hour,
+		MinCleanableRatio:  0.5,
+		MaxCompactionLag:   math.MaxInt64,
+		DeleteRetention:    24 * time.Hour,
 	}
 }
 
@@ -61,6 +70,12 @@ func (c *Config) validate() error {
 		return fmt.Errorf("storage: segment.index.bytes is %d: must be at least %d", c.SegmentIndexBytes, indexEntrySize)
 	case c.IndexInterval < 0:
 		return fmt.Errorf("storage: index.interval.bytes is %d: must not be negative", c.IndexInterval)
+	case c.MinCleanableRatio < 0 || c.MinCleanableRatio > 1:
+		return fmt.Errorf("storage: min.cleanable.dirty.ratio is %v: must be within 0 and 1", c.MinCleanableRatio)
+	case c.MinCompactionLag < 0 || c.MaxCompactionLag < c.MinCompactionLag:
+		return fmt.Errorf("storage: max.compaction.lag.ms is %v: must be at least min.compaction.lag.ms, %v", c.MaxCompactionLag, c.MinCompactionLag)
+	case c.DeleteRetention < 0:
+		return fmt.Errorf("storage: delete.retention.ms is %v: must not be negative", c.DeleteRetention)
 	case c.MaxBatchBytes < 0:
 		return fmt.Errorf("storage: max.message.bytes is %d: must not be negative", c.MaxBatchBytes)
 	}

@@ -85,6 +85,28 @@ func (x *index) count() int {
 	return x.flushed + len(x.pending)/x.entry
 }
 
+// entries is count for an index that may not be loaded; 0 when it cannot be.
+func (x *index) entries() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.loadLocked() != nil {
+		return 0
+	}
+	return x.flushed + len(x.pending)/x.entry
+}
+
+// settle gives an index that was made in memory its file.
+func (x *index) settle() error {
+	x.mu.Lock()
+	x.inMemory = false
+	err := x.flushLocked()
+	x.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return x.ensureFile()
+}
+
 // lastEntry copies the last entry into dst, which is returned empty without one.
 func (x *index) lastEntry(dst []byte) []byte {
 	x.mu.Lock()

@@ -16,6 +16,10 @@ func (l *Log) load() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	l.loadCleaned()
+	if names, err = l.finishSwaps(names); err != nil {
+		return err
+	}
 	bases, snapshots, err := l.sortFiles(names)
 	if err != nil {
 		return err
@@ -231,7 +235,7 @@ func (l *Log) verifySealed(s *segment) error {
 		if err != nil {
 			return err
 		}
-		if next != end && !(l.config().Compact && bad == nil) {
+		if next != end && !(l.mayHaveGaps() && bad == nil) {
 			if bad == nil {
 				bad = errors.New("records are missing at the end of the segment")
 			}

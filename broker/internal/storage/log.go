@@ -46,6 +46,7 @@ type Log struct {
 	synced atomic.Int64
 	fenced atomic.Pointer[fencedError]
 	damage atomic.Pointer[DamageError]
+	gaps   atomic.Bool // offsets may be missing, whatever the configuration says
 
 	syncMu sync.Mutex // one sync or truncation at a time
 
@@ -64,6 +65,7 @@ type Log struct {
 	epochs        epochs
 	snapshotAt    int64 // offset of the newest snapshot, -1 without one
 	recoveryPoint int64 // as in the file: below, data and indexes are durable; -1 without one
+	cleanedTo     int64 // as in the file: below, the log is compacted; -1 without one
 	closed        bool
 	// unnamed says that the names of a new log are not durable yet. Its first sync
 	// settles them; until then a crash may take it away, and making one costs no sync.

@@ -83,7 +83,7 @@ func (l *Log) find(offset, limit int64, maxBytes int, atLeastOne bool) (Slice, e
 		if err != nil || found {
 			return slice, err
 		}
-		if i+1 < len(l.segments) && !l.config().Compact && offset < l.segments[i+1].base {
+		if i+1 < len(l.segments) && !l.mayHaveGaps() && offset < l.segments[i+1].base {
 			return Slice{}, l.damaged(s, s.size.Load(), offset, errors.New("records are missing at the end of the segment"))
 		}
 	}

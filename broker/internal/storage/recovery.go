@@ -255,7 +255,7 @@ func (l *Log) scanLast(s *segment, f io.ReaderAt, r *recovery) error {
 	}
 	next := r.offset
 	end, bad, err := scan(f, r.position, r.fileSize, func(b record.Batch, position int64) error {
-		if base := b.BaseOffset(); base < next || base > next && !l.config().Compact {
+		if base := b.BaseOffset(); base < next || base > next && !l.mayHaveGaps() {
 			return fmt.Errorf("%w: base offset %d, expected %d", errOutOfPlace, base, next)
 		}
 		if epoch, latest := b.LeaderEpoch(), l.epochs.latest(); epoch < latest {

@@ -24,9 +24,13 @@ func (l *Log) ApplyRetention(now time.Time, highWatermark int64) (removedSegment
 	for _, s := range l.segments {
 		size += s.size.Load()
 	}
-	for _, s := range l.segments {
-		if s.size.Load() == 0 || s.end.Load() > highWatermark {
+	for i, s := range l.segments {
+		if s.end.Load() > highWatermark || s.size.Load() == 0 && i == len(l.segments)-1 {
 			break
+		}
+		if s.size.Load() == 0 {
+			due++ // compacted to nothing
+			continue
 		}
 		bySize := cfg.RetentionBytes >= 0 && size-s.size.Load() >= cfg.RetentionBytes
 		byAge := false

@@ -22,6 +22,8 @@ const (
 	timesSuffix    = ".timeindex"
 	abortedSuffix  = ".txnindex"
 	snapshotSuffix = ".snapshot"
+	cleanedSuffix  = ".cleaned" // after another: being written by compaction
+	swapSuffix     = ".swap"    // after another: about to take the place of those it compacts
 )
 
 // Preallocation starts small, because most partitions are, and doubles up to

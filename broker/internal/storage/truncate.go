@@ -48,6 +48,9 @@ func (l *Log) TruncateTo(offset int64) error {
 	if err := l.settleNames(); err != nil {
 		return l.failed("truncate", err)
 	}
+	if err := l.lowerCleaned(end); err != nil {
+		return l.failed("truncate", err)
+	}
 	// What is about to go must not be missed by a later recovery. What is derived
 	// from the rest is not durable either, so that recovery has to read the segment.
 	if l.recoveryPoint > target.base {
@@ -295,6 +298,9 @@ func (l *Log) ResetTo(offset int64) error {
 func (l *Log) reset(offset int64) error {
 	l.hints.clear()
 	if err := l.settleNames(); err != nil {
+		return err
+	}
+	if err := l.lowerCleaned(0); err != nil {
 		return err
 	}
 	if l.recoveryPoint > 0 {
