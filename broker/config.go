@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -114,6 +115,7 @@ type Config struct {
 	// Groups bound consumer groups.
 	Groups       GroupSettings
 	Transactions TransactionSettings
+	Cleaner      CleanerSettings
 	// Limits bound what clients may ask for.
 	Limits LimitSettings
 	// Cluster times the metadata quorum and the liveness of brokers.
@@ -149,6 +151,29 @@ type TopicSettings struct {
 	// RetentionCheck is the time between two looks for old segments. Default 5 min
 	// (log.retention.check.interval.ms).
 	RetentionCheck time.Duration
+}
+
+// CleanerSettings are those of compaction.
+type CleanerSettings struct {
+	// Off keeps all records of topics with cleanup.policy=compact (log.cleaner.enable).
+	Off bool
+	// Interval is the time between two looks for logs to compact. Default 15 s
+	// (log.cleaner.backoff.ms).
+	Interval time.Duration
+	// DedupeBytes bounds the memory for the keys of a pass. Default 128 MiB
+	// (log.cleaner.dedupe.buffer.size).
+	DedupeBytes int64
+	// BytesPerSecond bounds what is read and written. Default no limit
+	// (log.cleaner.io.max.bytes.per.second).
+	BytesPerSecond float64
+}
+
+// rate is the limit as Kafka writes it.
+func (c *CleanerSettings) rate() float64 {
+	if c.BytesPerSecond <= 0 {
+		return math.MaxFloat64
+	}
+	return c.BytesPerSecond
 }
 
 // TransactionSettings are those of transactions.
@@ -290,6 +315,7 @@ func (c *Config) setDefaults() {
 	t.OffsetsReplication = cmp.Or(t.OffsetsReplication, -1)
 	t.OffsetsPartitions = cmp.Or(t.OffsetsPartitions, 50)
 	t.RetentionCheck = cmp.Or(t.RetentionCheck, 5*time.Minute)
+	c.Cleaner.Interval, c.Cleaner.DedupeBytes = cmp.Or(c.Cleaner.Interval, 15*time.Second), cmp.Or(c.Cleaner.DedupeBytes, 128<<20)
 	x := &c.Transactions
 	x.Partitions, x.Replication, x.MinISR = cmp.Or(x.Partitions, 50), cmp.Or(x.Replication, -1), cmp.Or(x.MinISR, 2)
 	x.MaxTimeout, x.Expiration = cmp.Or(x.MaxTimeout, 15*time.Minute), cmp.Or(x.Expiration, 7*24*time.Hour)
@@ -416,6 +442,8 @@ func (c *Config) validateNumbers() error {
 		{"num.partitions", int64(c.Topics.Partitions), 1, maxPartitions},
 		{"default.replication.factor", int64(c.Topics.Replication), 1, 1<<15 - 1},
 		{"offsets.topic.replication.factor", int64(c.Topics.OffsetsReplication), -1, 1<<15 - 1},
+		{"log.cleaner.backoff.ms", c.Cleaner.Interval.Milliseconds(), 1, 1<<63 - 1},
+		{"log.cleaner.dedupe.buffer.size", c.Cleaner.DedupeBytes, 1 << 20, 1 << 40},
 		{"transaction.state.log.num.partitions", int64(c.Transactions.Partitions), 1, maxPartitions},
 		{"transaction.state.log.replication.factor", int64(c.Transactions.Replication), -1, 1<<15 - 1},
 		{"transaction.state.log.min.isr", int64(c.Transactions.MinISR), 1, 1<<15 - 1},

@@ -16,13 +16,14 @@ type topicMetrics struct {
 
 	records, received, sent, size                  *prometheus.Desc
 	led, underMinISR, underReplicated, failed, lag *prometheus.Desc
+	compaction                                     compactionMetrics
 }
 
 func newTopicMetrics(b *Broker) *topicMetrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName("leat", "", name), help, labels, nil)
 	}
-	return &topicMetrics{broker: b,
+	return &topicMetrics{broker: b, compaction: newCompactionMetrics(desc),
 		records:         desc("topic_received_records_total", "Records that clients have appended on this node.", "topic"),
 		received:        desc("topic_received_bytes_total", "Bytes of record batches that clients have appended on this node.", "topic"),
 		sent:            desc("topic_sent_bytes_total", "Bytes of record batches given to consumers by this node.", "topic"),
@@ -41,6 +42,7 @@ func (m *topicMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.records, m.received, m.sent, m.size, m.led, m.underMinISR, m.underReplicated, m.failed, m.lag} {
 		out <- d
 	}
+	m.compaction.describe(out)
 }
 
 // topicTotals is one topic's share of a scrape.
@@ -52,6 +54,7 @@ type topicTotals struct {
 // Collect implements prometheus.Collector.
 func (m *topicMetrics) Collect(out chan<- prometheus.Metric) {
 	b := m.broker
+	m.compaction.collect(b.replicas.Compaction(), out)
 	image := b.log.Published()
 	topics := make(map[string]*topicTotals)
 	var led, underMinISR, underReplicated, failed int

@@ -99,6 +99,12 @@ var settings = []setting{
 	number("max.incremental.fetch.session.cache.slots", "The most incremental fetch sessions.", func(c *Config) *int32 { return &c.Limits.FetchSessions }),
 	number("max.connections", "The most connections.", func(c *Config) *int32 { return &c.Limits.Connections }),
 	millis("connections.max.idle.ms", "After how long a silent connection is closed.", func(c *Config) *time.Duration { return &c.Limits.ConnectionIdle }),
+	negated("log.cleaner.enable", "Whether topics with cleanup.policy=compact are compacted.", func(c *Config) *bool { return &c.Cleaner.Off }),
+	millis("log.cleaner.backoff.ms", "The time between two looks for logs to compact.", func(c *Config) *time.Duration { return &c.Cleaner.Interval }),
+	number("log.cleaner.dedupe.buffer.size", "Memory for the keys of a pass of compaction, in bytes.", func(c *Config) *int64 { return &c.Cleaner.DedupeBytes }),
+	{"log.cleaner.io.max.bytes.per.second", metadata.DoubleConfig, "What compaction may read and write in a second, in bytes; unlimited by default.",
+		setCleanerRate,
+		func(c *Config) string { return strconv.FormatFloat(c.Cleaner.rate(), 'g', -1, 64) }},
 	millis("producer.id.expiration.ms", "How long an idle producer's state is kept.", func(c *Config) *time.Duration { return &c.Limits.ProducerIDExpiration }),
 	millis("broker.heartbeat.interval.ms", "The time between two heartbeats of a broker.", func(c *Config) *time.Duration { return &c.Cluster.Heartbeat }),
 	negated("auto.leader.rebalance.enable", "Whether leaders are moved back to the first of their replicas.", func(c *Config) *bool { return &c.Cluster.NoLeaderRebalance }),
@@ -117,8 +123,8 @@ var ignoredSettings = map[string]string{
 	"num.replica.fetchers":                             "there is one fetcher for each leader",
 	"socket.send.buffer.bytes":                         "the operating system sizes socket buffers",
 	"socket.receive.buffer.bytes":                      "the operating system sizes socket buffers",
-	"log.cleaner.enable":                               "this version does not compact",
-	"log.cleaner.threads":                              "this version does not compact",
+	"log.cleaner.threads":                              "one goroutine compacts",
+	"log.cleaner.io.buffer.size":                       "the buffers of compaction have a fixed size",
 	"share.coordinator.state.topic.replication.factor": "this version has no share groups",
 	"share.coordinator.state.topic.min.isr":            "this version has no share groups",
 	"controller.quorum.voters":                         "the first voters find one another: --bootstrap-expect",
@@ -205,10 +211,14 @@ func text(name, doc string, field func(*Config) *string) setting {
 		func(c *Config) string { return *field(c) }}
 }
 
-func number[T int16 | int32](name, doc string, field func(*Config) *T) setting {
-	return setting{name, metadata.IntConfig, doc,
+func number[T int16 | int32 | int64](name, doc string, field func(*Config) *T) setting {
+	kind := metadata.IntConfig
+	if _, long := any(T(0)).(int64); long {
+		kind = metadata.LongConfig
+	}
+	return setting{name, kind, doc,
 		func(c *Config, v string) error {
-			n, err := strconv.ParseInt(v, 10, 32)
+			n, err := strconv.ParseInt(v, 10, 64)
 			if err != nil || int64(T(n)) != n {
 				return errors.New("must be an integer")
 			}
@@ -220,6 +230,15 @@ func number[T int16 | int32](name, doc string, field func(*Config) *T) setting {
 			return nil
 		},
 		func(c *Config) string { return strconv.FormatInt(int64(*field(c)), 10) }}
+}
+
+func setCleanerRate(c *Config, v string) error {
+	rate, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(rate > 0) {
+		return errors.New("must be a number above 0")
+	}
+	c.Cleaner.BytesPerSecond = rate
+	return nil
 }
 
 func millis(name, doc string, field func(*Config) *time.Duration) setting {

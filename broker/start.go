@@ -109,6 +109,10 @@ func (b *Broker) openDirectory(context.Context) error {
 // broker is registered.
 func (b *Broker) startReplicas(context.Context) error {
 	flush := map[FlushMode]replica.FlushMode{FlushSync: replica.FlushSync, FlushInterval: replica.FlushInterval, FlushOS: replica.FlushOS}
+	cleaning := b.cfg.Cleaner.Interval
+	if b.cfg.Cleaner.Off {
+		cleaning = -1
+	}
 	var others replica.Cluster
 	if b.peers != nil {
 		others = replicaLink{b}
@@ -116,7 +120,8 @@ func (b *Broker) startReplicas(context.Context) error {
 	manager, err := replica.NewManager(replica.Config{
 		Cluster: others,
 		NodeID:  b.cfg.NodeID, Directory: b.directory, Clock: replica.Clock{Now: b.env.Now}, Logger: b.logger,
-		Flush: flush[b.cfg.Flush], FlushInterval: b.cfg.FlushInterval, RetentionInterval: b.cfg.Topics.RetentionCheck,
+		Flush: flush[b.cfg.Flush], FlushInterval: b.cfg.FlushInterval, RetentionInterval: b.cfg.Topics.RetentionCheck, CleanerInterval: cleaning,
+		Cleaner:       storage.CleanerConfig{DedupeBytes: b.cfg.Cleaner.DedupeBytes, BytesPerSecond: b.cfg.Cleaner.BytesPerSecond},
 		TopicDefaults: b.cfg.Topics.Defaults, ProducerExpiration: b.cfg.Limits.ProducerIDExpiration,
 		Lag: b.cfg.Cluster.ReplicaLag, OnRole: b.roleChanged,
 	})

@@ -97,7 +97,7 @@ func startBroker(t testing.TB, fs vfs.FS, image *metadata.Image) *testBroker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	manager, err := replica.NewManager(replica.Config{NodeID: 1, Directory: directory, RetentionInterval: -1})
+	manager, err := replica.NewManager(replica.Config{NodeID: 1, Directory: directory, RetentionInterval: -1, CleanerInterval: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func (n *replicatedNode) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	manager, err := replica.NewManager(replica.Config{NodeID: n.id, Directory: directory, RetentionInterval: -1, Cluster: clusterOf{n.c, n.id}, Lag: 200 * time.Millisecond})
+	manager, err := replica.NewManager(replica.Config{NodeID: n.id, Directory: directory, RetentionInterval: -1, CleanerInterval: -1, Cluster: clusterOf{n.c, n.id}, Lag: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,6 @@ type Synonym struct {
 }
 
 const (
-	notCompacted = "this version does not compact: a topic with cleanup.policy=compact keeps all its records"
 	notThrottled = "replication is not throttled"
 	notFlushed   = "the broker's flush setting decides when records are made durable"
 	maxInt64     = "9223372036854775807"
@@ -53,13 +52,13 @@ func same(name string) []Synonym { return []Synonym{{name, 1}} }
 var topicKeys = []TopicKey{
 	{Name: "cleanup.policy", Type: ListConfig, Default: "delete", Synonyms: same("log.cleanup.policy"),
 		oneOf: []string{"delete", "compact"},
-		Doc:   "What happens to old segments: delete removes them by retention.ms and retention.bytes; compact is to keep the last record of each key, and until this version compacts, keeps all."},
+		Doc:   "What happens to old segments: delete removes them by retention.ms and retention.bytes; compact keeps the last record of each key."},
 	{Name: "compression.type", Type: StringConfig, Default: "producer", Synonyms: same("compression.type"),
 		oneOf:  []string{"uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"},
 		Unused: "the broker stores batches as the producer compressed them",
 		Doc:    "The codec of the stored batches; producer keeps the producer's."},
 	{Name: "delete.retention.ms", Type: LongConfig, Default: "86400000", Synonyms: same("log.cleaner.delete.retention.ms"),
-		max: 1 << 63, Unused: notCompacted,
+		max: 1 << 63,
 		Doc: "How long compaction keeps tombstones, in milliseconds."},
 	{Name: "file.delete.delay.ms", Type: LongConfig, Default: "60000", Synonyms: same("log.segment.delete.delay.ms"),
 		max: 1 << 63, Unused: "files are removed at once",
@@ -80,7 +79,7 @@ var topicKeys = []TopicKey{
 		Unused: notThrottled,
 		Doc:    "Replicas whose replication is throttled on the leader."},
 	{Name: "max.compaction.lag.ms", Type: LongConfig, Default: maxInt64, Synonyms: same("log.cleaner.max.compaction.lag.ms"),
-		min: 1, max: 1 << 63, Unused: notCompacted,
+		min: 1, max: 1 << 63,
 		Doc: "The longest a record stays uncompacted, in milliseconds."},
 	{Name: "max.message.bytes", Type: IntConfig, Default: "1048588", Synonyms: same("message.max.bytes"),
 		max: 1<<31 - 1,
@@ -95,10 +94,10 @@ var topicKeys = []TopicKey{
 		oneOf: []string{"CreateTime", "LogAppendTime"},
 		Doc:   "Whether records keep the producer's timestamp or get the time of the append."},
 	{Name: "min.cleanable.dirty.ratio", Type: DoubleConfig, Default: "0.5", Synonyms: same("log.cleaner.min.cleanable.ratio"),
-		max: 1, Unused: notCompacted,
+		max: 1,
 		Doc: "The share of uncompacted bytes from which a log is compacted."},
 	{Name: "min.compaction.lag.ms", Type: LongConfig, Default: "0", Synonyms: same("log.cleaner.min.compaction.lag.ms"),
-		max: 1 << 63, Unused: notCompacted,
+		max: 1 << 63,
 		Doc: "The shortest a record stays uncompacted, in milliseconds."},
 	{Name: "min.insync.replicas", Type: IntConfig, Default: "1", Synonyms: same("min.insync.replicas"),
 		min: 1, max: 1<<31 - 1,

@@ -1,6 +1,10 @@
 package replica
 
-import "time"
+import (
+	"time"
+
+	"github.com/leatlog/leat/broker/internal/storage"
+)
 
 // every runs step again and again, interval after the last one ended, on its own
 // goroutine each time: it does I/O, which the deadlines must not wait for. A
@@ -50,6 +54,27 @@ func (m *Manager) Retain() {
 		}
 	})
 }
+
+// Compact compacts the logs of topics with cleanup.policy=compact that are due, up to
+// their last stable offsets. It runs by itself every Config.CleanerInterval, and must not
+// be called concurrently.
+func (m *Manager) Compact() {
+	var candidates []storage.CleanCandidate
+	m.Each(func(r *Replica) {
+		if r.log == nil || r.Failure() != nil {
+			return
+		}
+		stable := r.HighWatermark()
+		if first, ok := r.log.FirstUnstableOffset(stable); ok {
+			stable = min(stable, first)
+		}
+		candidates = append(candidates, storage.CleanCandidate{Log: r.log, LastStable: stable})
+	})
+	m.cleaner.CleanAll(m.clock.Now(), candidates)
+}
+
+// Compaction says what was compacted so far.
+func (m *Manager) Compaction() storage.CleanerStats { return m.cleaner.Stats() }
 
 // flush asks for a sync of every log that has something to sync.
 func (m *Manager) flush() {

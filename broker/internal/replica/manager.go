@@ -41,6 +41,11 @@ type Config struct {
 	// RetentionInterval is the time between two retention steps. Default 5 minutes, as
 	// Kafka's log.retention.check.interval.ms; negative for never.
 	RetentionInterval time.Duration
+	// CleanerInterval is the time between two looks for logs to compact. Default 15 s, as
+	// Kafka's log.cleaner.backoff.ms; negative for never.
+	CleanerInterval time.Duration
+	// Cleaner is how logs are compacted.
+	Cleaner storage.CleanerConfig
 	// TopicDefaults are the topic configurations set for this broker, by the topic
 	// configuration's name.
 	TopicDefaults map[string]string
@@ -73,6 +78,7 @@ type Manager struct {
 	alterer   *alterer
 	bring     func(*Replica, *Proposal) // to the controller
 	deadlines *Deadlines
+	cleaner   *storage.Cleaner
 
 	applyMu   sync.Mutex // one change at a time
 	started   bool
@@ -80,6 +86,7 @@ type Manager struct {
 	defaults  map[string]string // of topic configurations: TopicDefaults and what was set at run time
 	closed    bool
 	retention Deadline
+	cleaning  Deadline
 	flushing  Deadline
 	lagging   Deadline
 	fetchers  map[int32]*fetcher // by leader
@@ -108,6 +115,9 @@ func NewManager(cfg Config) (*Manager, error) {
 	if cfg.RetentionInterval == 0 {
 		cfg.RetentionInterval = 5 * time.Minute
 	}
+	if cfg.CleanerInterval == 0 {
+		cfg.CleanerInterval = 15 * time.Second
+	}
 	if cfg.FlushInterval < 0 {
 		return nil, fmt.Errorf("replica: flush interval %v: must be positive", cfg.FlushInterval)
 	}
@@ -116,7 +126,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		cfg.Lag = DefaultLag
 	}
 	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, defaults: cfg.TopicDefaults, committer: storage.NewCommitter(cfg.Directory),
-		deadlines: NewDeadlines(cfg.Clock), offset: -1, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{}}
+		deadlines: NewDeadlines(cfg.Clock), cleaner: storage.NewCleaner(cfg.Cleaner), offset: -1, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{}}
 	m.alterer = newAlterer(m)
 	m.bring = m.alterer.bring
 	cfg.Directory.OnFence(func(cause error) {
@@ -177,6 +187,7 @@ func (m *Manager) Start(image *metadata.Image) error {
 		return err
 	}
 	m.every(&m.retention, m.cfg.RetentionInterval, m.Retain)
+	m.every(&m.cleaning, m.cfg.CleanerInterval, m.Compact)
 	if m.cfg.Cluster != nil {
 		m.every(&m.lagging, m.cfg.Lag/4, m.checkLag)
 	}
@@ -299,6 +310,8 @@ func (m *Manager) config(t *metadata.Topic) (storage.Config, int) {
 	out.MaxBatchBytes, out.Compact, out.Delete = int(c.MaxMessageBytes), c.Compact, c.Delete
 	out.LogAppendTime = c.LogAppendTime
 	out.TimestampBeforeMax, out.TimestampAfterMax = metadata.Duration(c.TimestampBeforeMaxMs), metadata.Duration(c.TimestampAfterMaxMs)
+	out.MinCleanableRatio, out.DeleteRetention = c.MinCleanableRatio, metadata.Duration(c.DeleteRetentionMs)
+	out.MinCompactionLag, out.MaxCompactionLag = metadata.Duration(c.MinCompactionLagMs), metadata.Duration(c.MaxCompactionLagMs)
 	if m.cfg.ProducerExpiration > 0 {
 		out.ProducerExpiration = m.cfg.ProducerExpiration
 	}
@@ -372,6 +385,7 @@ func (m *Manager) Close() error {
 	m.stopping = true
 	m.mu.Unlock()
 	m.deadlines.Close()
+	m.cleaner.Stop()
 	for _, f := range m.fetchers {
 		f.close()
 	}
