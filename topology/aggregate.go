@@ -10,12 +10,15 @@ import (
 	"github.com/leatlog/leat/topology/serde"
 )
 
-// Table is the latest value of each key: the result of an aggregation.
+// Table is the latest value of each key: the result of an aggregation, of ToTable, or of
+// what is made of tables.
 type Table[K, V any] struct {
 	t     *Topology
 	node  int
 	key   Serde[K]
 	value Serde[V]
+	// windowed says that the keys are windows, which cannot be looked up.
+	windowed bool
 }
 
 // Stream returns the table's updates as a stream: the new value of each key that
@@ -161,7 +164,7 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 		compile = spec.windowed
 	}
 	id := t.add(n, code{compile: compile})
-	return &Table[R, A]{t, id, g.resultSerde(), value}
+	return &Table[R, A]{t, id, g.resultSerde(), value, windows != nil}
 }
 
 // aggregation is what the engine of an aggregation needs to know.

@@ -131,6 +131,13 @@ func (c *cache[K, A]) set(e *entry[K, A], value A, timestamp int64) {
 	}
 }
 
+// remove makes an entry's key one that has no value.
+func (c *cache[K, A]) remove(e *entry[K, A], timestamp int64) {
+	var none A
+	c.set(e, none, timestamp)
+	e.present = false
+}
+
 // write writes a dirty entry to the store and tells whether there was anything to
 // write: a key that came and went between two flushes leaves no trace.
 func (c *cache[K, A]) write(e *entry[K, A]) (written bool, err error) {

@@ -105,3 +105,28 @@ func ExampleTopology_Build() {
 	// 	operator "per user": the name of this count has a ' ': use letters, digits, '.', '_' and '-'
 	// 	operator "per-route": it works by key, but "orders.select-key" changed the keys, so a repartition topic is needed, and that needs a name: GroupByKey(topology.Named("..."))
 }
+
+// Orders with the names of their customers.
+func ExampleJoinTable() {
+	orders := topology.NewTopic("orders", serde.String, serde.String)
+	customers := topology.NewTopic("customers", serde.String, serde.String)
+	named := topology.NewTopic("named-orders", serde.String, serde.String)
+
+	t := topology.New()
+	names := topology.ToTable("customer-names", topology.From(t, customers))
+	withName := topology.JoinTable(topology.From(t, orders), names, func(order, name string) string { return order + " for " + name })
+	topology.To(withName.WithValueSerde(serde.String), named)
+
+	description, err := t.Describe()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(description)
+	// Output:
+	// sub-topology 0: reads customers, orders; writes named-orders; co-partitioned customers, orders
+	//   from        customers                          topic customers
+	//   to-table    customer-names                     <- customers; store customer-names
+	//   from        orders                             topic orders
+	//   join-table  orders.join-table                  <- orders, customer-names
+	//     to        orders.join-table.to.named-orders  <- orders.join-table; topic named-orders
+}

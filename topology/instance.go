@@ -28,8 +28,10 @@ type instance struct {
 	graph *graph.Graph
 	part  *graph.SubTopology
 	code  []code
-	// inputs are the compiled sinks by node id, each a sink[K, V].
+	// inputs are the compiled sinks by node id, each a sink[K, V] or ports of them.
 	inputs map[int]any
+	// tables are those that operators look up, by node id, each a lookup[K, V].
+	tables map[int]any
 	// sinks tell the index in plan.SubTopology.Sinks: by node id for topics that
 	// operators write, by topic for dead letters.
 	sinks       map[int]int
@@ -44,7 +46,7 @@ type instance struct {
 // newInstance compiles the operators from the last to the first, so that each
 // finds the sinks of those that read it.
 func newInstance(ctx plan.Context, g *graph.Graph, part *graph.SubTopology, code []code, sinks map[int]int, deadLetters map[string]int) (*instance, error) {
-	i := &instance{ctx: ctx, graph: g, part: part, code: code, inputs: map[int]any{}, sinks: sinks, deadLetters: deadLetters}
+	i := &instance{ctx: ctx, graph: g, part: part, code: code, inputs: map[int]any{}, tables: map[int]any{}, sinks: sinks, deadLetters: deadLetters}
 	for _, id := range slices.Backward(part.Nodes) {
 		n := g.Nodes[id]
 		switch n.Kind {
@@ -96,16 +98,24 @@ func (i *instance) Flush() error {
 // Close implements plan.Processor. There is nothing but memory to release.
 func (i *instance) Close() error { return nil }
 
+// ports are the compiled sinks of an operator whose inputs differ in type.
+type ports []any
+
 // next returns the sink of all that read node n in this sub-topology.
 func next[K, V any](i *instance, n *graph.Node) sink[K, V] {
 	var readers []sink[K, V]
 	for _, id := range i.graph.Readers(n.ID) {
 		if input, ours := i.inputs[id]; ours {
 			// A node that reads n on two ports gets its records twice.
-			for _, from := range i.graph.Nodes[id].Inputs {
-				if from == n.ID {
-					readers = append(readers, input.(sink[K, V]))
+			for port, from := range i.graph.Nodes[id].Flows() {
+				if from != n.ID {
+					continue
 				}
+				reader := input
+				if byPort, several := input.(ports); several {
+					reader = byPort[port]
+				}
+				readers = append(readers, reader.(sink[K, V]))
 			}
 		}
 	}

@@ -11,29 +11,28 @@ import (
 type keyedAggregation[R, K, A any] struct {
 	i      *instance
 	name   string
+	key    Serde[K]
+	raw    []byte
 	cache  cache[K, A]
 	page   *page[K, A]
 	next   sink[R, A]
 	result func(K, Window) R
 	out    Record[R, A]
+	// flushing says that dirty entries are being written and emitted. Who gets them may
+	// look this table up, which must not flush it once more.
+	flushing bool
 }
 
 func (spec aggregation[R, K, V, A]) keyed(i *instance, n *graph.Node) any {
-	a := &keyedAggregation[R, K, A]{i: i, name: n.Name, next: next[R, A](i, n), result: spec.result}
-	a.cache = newCache[K, A](i.ctx, n.Store.Name, len(i.part.Stores), spec.value,
-		func(dst []byte, _ int64, raw string) []byte { return append(dst, raw...) })
-	a.page = newPage[K, A](0, false)
-	i.stateful = append(i.stateful, a)
+	a := spec.table(i, n)
 	failures := newFailures(i, n, spec.policy, spec.key, spec.input)
-	raw := make([]byte, 0, 64)
 	return sink[K, V](func(r *Record[K, V]) error {
-		var err error
-		if raw, err = spec.key.Append(raw[:0], r.Key); err != nil {
-			return failures.handle(fmt.Errorf("key: %w", err), r)
-		}
-		e, err := a.cache.find(a.page, raw, r.Key)
-		if err != nil {
-			return a.broken(err)
+		e, failure, err := a.entry(r.Key)
+		switch {
+		case failure != nil:
+			return failures.handle(failure, r)
+		case err != nil:
+			return err
 		}
 		value, err := spec.step(e.value, e.present, r)
 		if err != nil {
@@ -45,6 +44,40 @@ func (spec aggregation[R, K, V, A]) keyed(i *instance, n *graph.Node) any {
 		}
 		return nil
 	})
+}
+
+// table makes what keeps the aggregates.
+func (spec aggregation[R, K, V, A]) table(i *instance, n *graph.Node) *keyedAggregation[R, K, A] {
+	a := &keyedAggregation[R, K, A]{i: i, name: n.Name, key: spec.key, next: next[R, A](i, n), result: spec.result}
+	a.cache = newCache[K, A](i.ctx, n.Store.Name, len(i.part.Stores), spec.value,
+		func(dst []byte, _ int64, raw string) []byte { return append(dst, raw...) })
+	a.page = newPage[K, A](0, false)
+	i.stateful = append(i.stateful, a)
+	i.tables[n.ID] = a
+	return a
+}
+
+// entry returns a key's entry; failure says that the key cannot be written.
+func (a *keyedAggregation[R, K, A]) entry(key K) (e *entry[K, A], failure, err error) {
+	if a.raw, failure = a.key.Append(a.raw[:0], key); failure != nil {
+		return nil, fmt.Errorf("key: %w", failure), nil
+	}
+	e, err = a.cache.find(a.page, a.raw, key)
+	return e, nil, a.broken(err)
+}
+
+// lookup implements lookup: what the table has now for a key, flushed or not.
+func (a *keyedAggregation[R, K, A]) lookup(key K) (value A, found bool, failure, err error) {
+	if a.cache.full() && !a.flushing { // keys that were only looked up weigh, too
+		if err := a.relieve(); err != nil {
+			return value, false, nil, err
+		}
+	}
+	e, failure, err := a.entry(key)
+	if failure != nil || err != nil {
+		return value, false, failure, err
+	}
+	return e.value, e.present, nil, nil
 }
 
 // open finds out whether the store is empty: then what the cache does not have is
@@ -72,6 +105,8 @@ func broken(i *instance, operator string, err error) error {
 func (a *keyedAggregation[R, K, A]) punctuate() error { return nil }
 
 func (a *keyedAggregation[R, K, A]) flush() error {
+	a.flushing = true
+	defer func() { a.flushing = false }()
 	for _, e := range a.cache.dirty {
 		written, err := a.cache.write(e)
 		if err != nil {

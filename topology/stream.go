@@ -143,7 +143,7 @@ func (s *Stream[K, V]) stateless(n graph.Node, given bool, opts []StreamOption, 
 		s.t.mistake(n.Name, "the function of this %s is nil", n.Kind)
 	}
 	policy := s.t.policyOf(o)
-	n.Inputs, n.DeadLetter = []int{s.node}, policy.deadLetter
+	n.Inputs, n.DeadLetter = append([]int{s.node}, n.Inputs...), policy.deadLetter
 	return s.t.add(n, code{compile: func(i *instance, n *graph.Node) any {
 		return compile(stage[K, V]{i, n, newFailures(i, n, policy, s.key, s.value)})
 	}})

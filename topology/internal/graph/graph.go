@@ -48,6 +48,9 @@ type Node struct {
 	Kind Kind
 	// Inputs are the ids of the nodes it reads, in the order of its ports.
 	Inputs []int
+	// Lookups is how many of the last Inputs are tables that it looks up: their records
+	// do not flow to it.
+	Lookups int
 
 	// Attributes, which the DSL declares.
 
@@ -139,6 +142,9 @@ func (g *Graph) Clone() *Graph {
 	}
 	return clone
 }
+
+// Flows are the inputs whose records flow to the node.
+func (n *Node) Flows() []int { return n.Inputs[:len(n.Inputs)-n.Lookups] }
 
 // InsertAfter adds n between node and all that read node.
 func (g *Graph) InsertAfter(node int, n Node) int {

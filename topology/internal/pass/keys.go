@@ -69,6 +69,10 @@ func insertRepartitions(g *graph.Graph) []Problem {
 			}
 			scattered[input] = true
 			switch {
+			case group.Kind != graph.GroupBy && group.Kind != graph.GroupByKey:
+				problems = append(problems, Problem{n.Name, fmt.Sprintf(
+					"it works by key, but %q changed the keys, so a repartition topic is needed before it: Repartition(\"...\")",
+					g.Nodes[group.KeyChangedBy].Name)})
 			case !group.Durable:
 				problems = append(problems, Problem{n.Name, fmt.Sprintf(
 					"it works by key, but %q changed the keys, so a repartition topic is needed, and that needs a name: GroupByKey(topology.Named(\"...\"))",
@@ -101,7 +105,7 @@ func insertRepartitions(g *graph.Graph) []Problem {
 func trackLag(g *graph.Graph) []Problem {
 	for _, id := range g.Order() {
 		n := g.Nodes[id]
-		n.Lags = slices.ContainsFunc(n.Inputs, func(input int) bool {
+		n.Lags = slices.ContainsFunc(n.Flows(), func(input int) bool {
 			before := g.Nodes[input]
 			return before.Kind != graph.Repartition && (before.Lags || before.Store != nil)
 		})

@@ -1,0 +1,67 @@
+package stream_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/leatlog/leat/stream"
+	"github.com/leatlog/leat/topology"
+	"github.com/leatlog/leat/topology/plan"
+	"github.com/leatlog/leat/topology/serde"
+)
+
+// A stream is joined with a table over partitions, over a restart with the state that is
+// on disk, and with state that is restored from the changelog.
+func TestJoinOutlivesItsProcess(t *testing.T) {
+	c := newCluster(t)
+	users, clicks, seen, out := c.topic("users", 2), c.topic("clicks", 2), c.topic("seen", 2), c.topic("joined", 2)
+	text := func(name string) topology.Topic[string, string] {
+		return topology.NewTopic(name, serde.String, serde.String)
+	}
+	top := topology.New()
+	table := topology.ToTable("users", topology.From(top, text(users)))
+	topology.To(table.Stream(), text(seen))
+	joined := topology.JoinTable(topology.From(top, text(clicks)), table, func(click, user string) string { return click + " by " + user })
+	topology.To(joined.WithValueSerde(serde.String), text(out))
+	p, err := top.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 20
+	record := func(key int, value string) plan.Record {
+		return plan.Record{Key: fmt.Appendf(nil, "user-%d", key), Value: []byte(value), Timestamp: 1}
+	}
+	names, updates, results := make([]plan.Record, n), c.reader(seen), c.reader(out)
+	for i := range n {
+		names[i] = record(i, fmt.Sprint("name-", i))
+	}
+	dir := t.TempDir()
+	for round, stateDir := range []string{dir, dir, t.TempDir()} {
+		app := c.start(p, func(cfg *stream.Config) { cfg.StateDir = stateDir })
+		app.reach(stream.Running)
+		if round == 0 {
+			c.produce(users, names...)
+			known := map[string]bool{}
+			updates.until("the table", func(r plan.Record) bool {
+				known[string(r.Key)] = true
+				return len(known) == n
+			})
+		}
+		var visits []plan.Record
+		for i := range n + 5 { // the last ones are nobody's
+			visits = append(visits, record(i, fmt.Sprint("click-", round)))
+		}
+		c.produce(clicks, visits...)
+		got := map[string]string{}
+		results.until("the results", func(r plan.Record) bool {
+			got[string(r.Key)] = string(r.Value)
+			return len(got) == n
+		})
+		for i := range n {
+			if key := fmt.Sprint("user-", i); got[key] != fmt.Sprintf("click-%d by name-%d", round, i) {
+				t.Errorf("round %d: %s is %q", round, key, got[key])
+			}
+		}
+		app.stopped()
+	}
+}
