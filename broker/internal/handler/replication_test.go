@@ -32,10 +32,11 @@ type replicated struct {
 	t     testing.TB
 	nodes [4]*replicatedNode // by id; 0 is not used
 
-	mu     sync.Mutex
-	image  *metadata.Image
-	epochs [4]atomic.Int64 // of the brokers
-	alters atomic.Int32
+	mu          sync.Mutex
+	image       *metadata.Image
+	undelivered []func(*testBroker) // what the nodes have not been told of
+	epochs      [4]atomic.Int64     // of the brokers
+	alters      atomic.Int32
 }
 
 type replicatedNode struct {
@@ -87,6 +88,7 @@ func (n *replicatedNode) start() {
 	b := &testBroker{t: t, directory: directory, manager: manager, ctx: context.Background(), conn: &wire.Conn{RemoteAddr: &net.TCPAddr{}, Listener: "PLAINTEXT"}}
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
+	n.c.deliver()
 	b.image.Store(n.c.image)
 	if err := manager.Start(n.c.image); err != nil {
 		t.Fatal(err)
@@ -133,18 +135,33 @@ func (c *replicated) change(changes ...metadata.Change) {
 }
 
 func (c *replicated) commit(changes []metadata.Change) {
-	before := c.image
-	image, delta, err := before.Apply(before.Offset()+1, 0, changes)
+	c.decide(changes)
+	c.deliver()
+}
+
+// decide commits metadata that the nodes learn of with the next deliver.
+func (c *replicated) decide(changes []metadata.Change) {
+	image, delta, err := c.image.Apply(c.image.Offset()+1, 0, changes)
 	if err != nil {
 		panic(err)
 	}
 	c.image = image
-	for _, n := range c.nodes[1:] {
-		if b, _ := n.broker(); b != nil {
-			b.image.Store(image)
-			b.manager.Apply(image, delta)
+	c.undelivered = append(c.undelivered, func(b *testBroker) {
+		b.image.Store(image)
+		b.manager.Apply(image, delta)
+	})
+}
+
+// deliver brings what was decided to the nodes that are up, in order.
+func (c *replicated) deliver() {
+	for _, to := range c.undelivered {
+		for _, n := range c.nodes[1:] {
+			if b, _ := n.broker(); b != nil {
+				to(b)
+			}
 		}
 	}
+	c.undelivered = nil
 }
 
 func (c *replicated) partition(topic string, partition int32) *metadata.Partition {
@@ -254,17 +271,12 @@ func (c clusterOf) AlterPartition(_ context.Context, request *kmsg.AlterPartitio
 		response.Topics = append(response.Topics, answers)
 	}
 	if len(changes) > 0 {
+		c.c.decide(changes)
 		// As in a cluster, the answer may come before the metadata and after it.
 		go func() {
 			c.c.mu.Lock()
 			defer c.c.mu.Unlock()
-			for _, change := range changes {
-				p := change.(*metadata.PartitionChange)
-				t, _ := c.c.image.TopicByID(p.Topic)
-				if t.Partitions[p.Partition].PartitionEpoch+1 == p.PartitionEpoch {
-					c.c.commit([]metadata.Change{p})
-				}
-			}
+			c.c.deliver()
 		}()
 	}
 	return response, nil
