@@ -40,10 +40,7 @@ func TestStoppedLeaderHandsOver(t *testing.T) {
 	t.Parallel()
 	c := brokertest.StartCluster(t, 3, brokertest.Configure(func(c *broker.Config) { c.Cluster.Session = time.Hour }))
 	a := admin(t, c.Addrs()...)
-	two := "2"
-	if _, err := a.CreateTopic(clusterContext(t), 1, 3, map[string]*string{"min.insync.replicas": &two}, "orders"); err != nil {
-		t.Fatal(err)
-	}
+	newTopic(t, "orders", 1, 3, minInSync(2), c.Addrs()...)
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("orders"), kgo.ConsumeTopics("orders"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(20*time.Millisecond), kgo.ProducerLinger(0),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }))

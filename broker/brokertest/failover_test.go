@@ -25,10 +25,7 @@ func TestDeadLeaderIsReplacedBeforeItsSessionEnds(t *testing.T) {
 	t.Parallel()
 	c := brokertest.StartCluster(t, 3, brokertest.Configure(func(c *broker.Config) { c.Cluster.Session = time.Hour }))
 	a := admin(t, c.Addrs()...)
-	two := "2"
-	if _, err := a.CreateTopic(clusterContext(t), 1, 3, map[string]*string{"min.insync.replicas": &two}, "orders"); err != nil {
-		t.Fatal(err)
-	}
+	newTopic(t, "orders", 1, 3, minInSync(2), c.Addrs()...)
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("orders"), kgo.MetadataMinAge(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -68,11 +65,7 @@ func TestPausedNodesKeepWhatTheyLead(t *testing.T) {
 	for i := range 3 {
 		c.waitReady(i)
 	}
-	waitFor(t, "a topic", func() bool {
-		r, err := a.CreateTopic(clusterContext(t), 3, 3, nil, "orders")
-		return err == nil && r.Err == nil
-	})
-	waitFor(t, "all in sync", func() bool { return replicated(t, a, "orders", 3) })
+	newTopic(t, "orders", 3, 3, nil, c.addrs()...)
 	before := leaderEpochs(t, a, "orders")
 	var stop atomic.Bool
 	defer stop.Store(true)
@@ -124,10 +117,7 @@ func TestFailoverTime(t *testing.T) {
 	for i := range 3 {
 		c.waitReady(i)
 	}
-	two := "2"
-	if _, err := a.CreateTopic(clusterContext(t), 1, 3, map[string]*string{"min.insync.replicas": &two}, "orders"); err != nil {
-		t.Fatal(err)
-	}
+	newTopic(t, "orders", 1, 3, minInSync(2), c.addrs()...)
 	var took, controllers []time.Duration
 	for n := range times {
 		waitFor(t, "all in sync", func() bool { return replicated(t, a, "orders", 3) })

@@ -47,9 +47,7 @@ func TestGroupOutlivesItsCoordinator(t *testing.T) {
 	t.Parallel()
 	c := brokertest.StartCluster(t, 3)
 	a := admin(t, c.Addrs()...)
-	if _, err := a.CreateTopic(clusterContext(t), 4, 3, nil, "work"); err != nil {
-		t.Fatal(err)
-	}
+	newTopic(t, "work", 4, 3, nil, c.Addrs()...)
 	var mu sync.Mutex
 	seen := map[string]int{}
 	done := make(chan struct{})

@@ -47,11 +47,7 @@ func TestConsumersReadInTheirRack(t *testing.T) {
 			c.Rack = string(rune('a' + racks))
 			racks++
 		}))
-	a := admin(t, c.Addrs()...)
-	if _, err := a.CreateTopic(clusterContext(t), 3, 3, nil, "orders"); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, "all in sync", func() bool { return replicated(t, a, "orders", 3) })
+	newTopic(t, "orders", 3, 3, nil, c.Addrs()...)
 	sources := &batchSources{counts: map[int32]int{}}
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("orders"), kgo.ConsumeTopics("orders"), kgo.Rack("b"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond), kgo.WithHooks(sources),

@@ -15,17 +15,18 @@ func TestReassignmentIsCancelled(t *testing.T) {
 	t.Parallel()
 	c := brokertest.StartCluster(t, 3)
 	a := admin(t, c.Addrs()...)
-	if _, err := a.CreateTopic(clusterContext(t), 1, 2, nil, "orders"); err != nil {
-		t.Fatal(err)
-	}
-	replicas := func() []int32 {
+	newTopic(t, "orders", 1, 2, nil, c.Addrs()...)
+	replicas := func() []int32 { // none while the node asked does not answer
 		topics, err := a.ListTopics(clusterContext(t), "orders")
 		if err != nil {
-			t.Fatal(err)
+			return nil
 		}
 		return slices.Sorted(slices.Values(topics["orders"].Partitions[0].Replicas))
 	}
 	before := replicas()
+	if len(before) != 2 {
+		t.Fatalf("replicas %v, want two", before)
+	}
 	dead := slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return !slices.Contains(before, c.Node(i).Running().NodeID()) })
 	id := c.Node(dead).Running().NodeID()
 	c.Kill(dead)

@@ -16,10 +16,7 @@ func TestReplicatedRecordsOutliveTheirLeader(t *testing.T) {
 	t.Parallel()
 	c := brokertest.StartCluster(t, 3)
 	a := admin(t, c.Addrs()...)
-	two := "2"
-	if _, err := a.CreateTopic(clusterContext(t), 1, 3, map[string]*string{"min.insync.replicas": &two}, "replicated"); err != nil {
-		t.Fatal(err)
-	}
+	newTopic(t, "replicated", 1, 3, minInSync(2), c.Addrs()...)
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("replicated"), kgo.ConsumeTopics("replicated"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond))
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -53,11 +52,7 @@ func TestTransactionsOutliveTheirCoordinator(t *testing.T) {
 	cluster := brokertest.StartCluster(t, 3, brokertest.InMemoryDisk())
 	addrs := cluster.Addrs()
 	a := admin(t, addrs...)
-	minISR := "2"
-	waitFor(t, "a topic with three replicas", func() bool {
-		_, err := a.CreateTopic(t.Context(), 3, 3, map[string]*string{"min.insync.replicas": &minISR}, "t")
-		return err == nil || strings.Contains(err.Error(), "TOPIC_ALREADY_EXISTS")
-	})
+	newTopic(t, "t", 3, 3, minInSync(2), addrs...)
 	nodeOf := func(id int32) int {
 		for i := range cluster.Size() {
 			if r := cluster.Node(i).Running(); r != nil && r.NodeID() == id {
@@ -79,7 +74,7 @@ func TestTransactionsOutliveTheirCoordinator(t *testing.T) {
 		node := -1
 		waitFor(t, "a leader", func() bool {
 			topics, err := a.ListTopics(t.Context(), "t")
-			if err == nil && topics.Has("t") {
+			if err == nil && len(topics["t"].Partitions) > 0 {
 				node = nodeOf(topics["t"].Partitions[0].Leader)
 			}
 			return node >= 0
