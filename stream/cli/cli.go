@@ -1,5 +1,5 @@
 // Package cli holds the commands of `leat` that talk to a cluster, a Leat or an
-// Apache Kafka one: topic, produce, consume, group and config.
+// Apache Kafka one: topic, produce, consume, group, config and txn.
 package cli
 
 import (
@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +24,7 @@ import (
 
 // Commands returns the commands, to be added to the root.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{topicCommand(), produceCommand(), consumeCommand(), groupCommand(), configCommand()}
+	return []*cobra.Command{topicCommand(), produceCommand(), consumeCommand(), groupCommand(), configCommand(), txnCommand()}
 }
 
 // connection is what every command is told about the cluster and its output.
@@ -105,6 +106,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w; stop them first, `leat group describe` shows who they are", err)
 	case errors.Is(err, client.ErrUnknownGroup):
 		return fmt.Errorf("%w; `leat group list` shows what there is", err)
+	case errors.Is(err, client.ErrUnknownTransaction):
+		return fmt.Errorf("%w; `leat txn list` shows what there is", err)
 	}
 	return err
 }
@@ -120,4 +123,28 @@ func topicOf(ctx context.Context, cl *client.Client, name string) (*client.Topic
 		return nil, fmt.Errorf("topic %q: %w", name, client.ErrUnknownTopic)
 	}
 	return t, nil
+}
+
+// partitionsOf reads TOPIC, which means all of its partitions, or TOPIC:0,2.
+func partitionsOf(ctx context.Context, cl *client.Client, value string) ([]client.Partition, error) {
+	name, list, some := strings.Cut(value, ":")
+	t, err := topicOf(ctx, cl, name)
+	if err != nil {
+		return nil, err
+	}
+	var out []client.Partition
+	if !some {
+		for i := range t.Partitions {
+			out = append(out, client.Partition{Topic: name, Partition: int32(i)})
+		}
+		return out, nil
+	}
+	for field := range strings.SplitSeq(list, ",") {
+		i, err := strconv.Atoi(field)
+		if err != nil || i < 0 || i >= len(t.Partitions) {
+			return nil, fmt.Errorf("partition %q: topic %s has the partitions 0 to %d", field, name, len(t.Partitions)-1)
+		}
+		out = append(out, client.Partition{Topic: name, Partition: int32(i)})
+	}
+	return out, nil
 }

@@ -172,24 +172,11 @@ func (r reset) plan(ctx context.Context, topics []string) ([]move, error) {
 func (r reset) partitions(ctx context.Context, topics []string) ([]client.Partition, error) {
 	var out []client.Partition
 	for _, value := range topics {
-		name, list, some := strings.Cut(value, ":")
-		t, err := topicOf(ctx, r.client, name)
+		named, err := partitionsOf(ctx, r.client, value)
 		if err != nil {
 			return nil, err
 		}
-		if !some {
-			for i := range t.Partitions {
-				out = append(out, client.Partition{Topic: name, Partition: int32(i)})
-			}
-			continue
-		}
-		for field := range strings.SplitSeq(list, ",") {
-			i, err := strconv.Atoi(field)
-			if err != nil || i < 0 || i >= len(t.Partitions) {
-				return nil, fmt.Errorf("--topic %q: partition %q: topic %s has the partitions 0 to %d", value, field, name, len(t.Partitions)-1)
-			}
-			out = append(out, client.Partition{Topic: name, Partition: int32(i)})
-		}
+		out = append(out, named...)
 	}
 	return out, nil
 }

@@ -28,6 +28,8 @@ var (
 	ErrUnknownGroup = errors.New("client: group does not exist")
 	// ErrGroupNotEmpty says that a group has members and only they may do that.
 	ErrGroupNotEmpty = errors.New("client: group has members")
+	// ErrUnknownTransaction says that the cluster has no such transactional id.
+	ErrUnknownTransaction = errors.New("client: transactional id does not exist")
 )
 
 // codeError turns a response's error code into an error; nil for 0.
@@ -46,6 +48,8 @@ func codeError(code int16) error {
 		return fmt.Errorf("%w: %w", ErrGroupNotEmpty, err)
 	case errors.Is(err, kerr.GroupIDNotFound):
 		return fmt.Errorf("%w: %w", ErrUnknownGroup, err)
+	case errors.Is(err, kerr.TransactionalIDNotFound):
+		return fmt.Errorf("%w: %w", ErrUnknownTransaction, err)
 	}
 	return err
 }
