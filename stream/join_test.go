@@ -3,6 +3,7 @@ package stream_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/leatlog/leat/stream"
 	"github.com/leatlog/leat/topology"
@@ -64,4 +65,69 @@ func TestJoinOutlivesItsProcess(t *testing.T) {
 		}
 		app.stopped()
 	}
+}
+
+// Two streams are joined over partitions; records that came before a restart are joined
+// with those that come after it, with the state on disk and with state that is restored.
+func TestStreamJoinOutlivesItsProcess(t *testing.T) {
+	c := newCluster(t)
+	shown, clicked, out := c.topic("shown", 2), c.topic("clicked", 2), c.topic("outcomes", 2)
+	text := func(name string) topology.Topic[string, string] {
+		return topology.NewTopic(name, serde.String, serde.String)
+	}
+	top := topology.New()
+	joined := topology.LeftJoinStreams("join", topology.From(top, text(shown)), topology.From(top, text(clicked)), topology.Within(time.Minute),
+		func(page, click string, found bool) string { return fmt.Sprint(page, click, found) })
+	topology.To(joined.WithValueSerde(serde.String), text(out))
+	p, err := top.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 20
+	records := func(value string, keys int, at time.Duration) (list []plan.Record) {
+		for i := range keys {
+			list = append(list, plan.Record{Key: fmt.Appendf(nil, "user-%d", i), Value: []byte(value), Timestamp: at.Milliseconds()})
+		}
+		return list
+	}
+	results, got := c.reader(out), map[string]string{}
+	expect := func(what string, count int) {
+		t.Helper()
+		results.until(what, func(r plan.Record) bool {
+			if text, twice := got[string(r.Key)]; twice {
+				t.Errorf("%s: %q after %q", r.Key, r.Value, text)
+			}
+			got[string(r.Key)] = string(r.Value)
+			return len(got) == count
+		})
+	}
+	dir := t.TempDir()
+	app := c.start(p, func(cfg *stream.Config) { cfg.StateDir = dir })
+	app.reach(stream.Running)
+	c.produce(shown, records("page ", n, time.Hour)...)
+	c.produce(clicked, records("click ", n/4, time.Hour+time.Second)...)
+	expect("the first partners", n/4)
+	app.stopped()
+	app = c.start(p, func(cfg *stream.Config) { cfg.StateDir = dir })
+	app.reach(stream.Running)
+	clear(got)
+	c.produce(clicked, records("click ", n/2, time.Hour+2*time.Second)...)
+	expect("partners of what is on disk", n/2)
+	app.stopped()
+	app = c.start(p, func(cfg *stream.Config) { cfg.StateDir = t.TempDir() })
+	app.reach(stream.Running)
+	clear(got)
+	// Both partitions must learn that the windows are over.
+	c.produce(clicked, records("much later ", n, 2*time.Hour)...)
+	expect("those without partners", n/2)
+	for i := range n {
+		want := "page false"
+		if i < n/2 {
+			want = ""
+		}
+		if key := fmt.Sprint("user-", i); got[key] != want {
+			t.Errorf("%s is %q, want %q", key, got[key], want)
+		}
+	}
+	app.stopped()
 }

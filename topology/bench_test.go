@@ -32,6 +32,12 @@ func (c *benchContext) Dropped(string, plan.DropReason, error) { c.late++ }
 // benchmark runs records through the first sub-topology in runs of 1000, with a
 // flush every 100 runs, and reports the cost per record.
 func benchmark(b *testing.B, top *topology.Topology, record func(i int) plan.Record) {
+	benchmarkOverTime(b, top, 0, record)
+}
+
+// benchmarkOverTime is benchmark with records that are shifted in time each time they come
+// again.
+func benchmarkOverTime(b *testing.B, top *topology.Topology, shift int64, record func(i int) plan.Record) {
 	p, err := top.Build()
 	if err != nil {
 		b.Fatal(err)
@@ -51,6 +57,15 @@ func benchmark(b *testing.B, top *topology.Topology, record func(i int) plan.Rec
 	b.ReportAllocs()
 	records := 0
 	for i := 0; b.Loop(); i++ {
+		if shift > 0 && i%keep == 0 {
+			b.StopTimer()
+			for _, r := range runs {
+				for j := range r {
+					r[j].Timestamp += shift
+				}
+			}
+			b.StartTimer()
+		}
 		if err := processor.Process(0, runs[i%keep]); err != nil {
 			b.Fatal(err)
 		}
@@ -119,5 +134,21 @@ func BenchmarkWindowedCount(b *testing.B) {
 	})
 	b.Run("close", func(b *testing.B) {
 		benchmark(b, windowTopology(windows, 10*time.Second, topology.OnWindowClose()), record)
+	})
+}
+
+// A hundred records a millisecond of a thousand keys, one in two of which finds a partner.
+func BenchmarkStreamStreamJoin(b *testing.B) {
+	top := topology.New()
+	s := topology.From(top, in)
+	odd := s.Filter(func(v string) bool { return v[0] == '1' })
+	joined := topology.JoinStreams("pairs", s, odd, topology.Within(5*ms), func(a, _ string) string { return a })
+	topology.To(joined.WithValueSerde(serde.String), out)
+	at := int64(0)
+	benchmarkOverTime(b, top, 1000, func(i int) plan.Record {
+		if i%100 == 0 {
+			at++
+		}
+		return rec(fmt.Sprintf("user-%06d", i*7919%1000), fmt.Sprint(i%2, " GET /index.html"), at)
 	})
 }

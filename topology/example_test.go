@@ -130,3 +130,28 @@ func ExampleJoinTable() {
 	//   join-table  orders.join-table                  <- orders, customer-names
 	//     to        orders.join-table.to.named-orders  <- orders.join-table; topic named-orders
 }
+
+// Clicks on what was shown at most a minute before, and what nobody clicked on.
+func ExampleLeftJoinStreams() {
+	shown := topology.NewTopic("impressions", serde.String, serde.String)
+	clicked := topology.NewTopic("clicks", serde.String, serde.Int64)
+	outcomes := topology.NewTopic("outcomes", serde.String, serde.String)
+
+	t := topology.New()
+	joined := topology.LeftJoinStreams("shown-and-clicked", topology.From(t, shown), topology.From(t, clicked),
+		topology.Within(0).After(time.Minute).Grace(10*time.Second),
+		func(page string, button int64, found bool) string { return fmt.Sprint(page, button, found) })
+	topology.To(joined.WithValueSerde(serde.String), outcomes)
+
+	description, err := t.Describe()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(description)
+	// Output:
+	// sub-topology 0: reads impressions, clicks; writes outcomes; co-partitioned impressions, clicks
+	//   from               impressions                    topic impressions
+	//   from               clicks                         topic clicks
+	//   left-join-streams  shown-and-clicked              <- impressions, clicks; store shown-and-clicked; from 0s before to 1m0s after, grace 10s
+	//     to               shown-and-clicked.to.outcomes  <- shown-and-clicked; topic outcomes
+}
