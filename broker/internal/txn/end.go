@@ -59,19 +59,18 @@ func (s *Shard) endV1(t *transaction, r *EndRequest) (bool, *kerr.Error) {
 		return false, kerr.InvalidProducerIDMapping
 	case t.epoch != r.Epoch:
 		return false, kerr.ProducerFenced
+	case t.state.preparing():
+		return false, kerr.ConcurrentTransactions
 	case t.state == Ongoing:
 		return true, nil
 	}
 	return false, t.repeated(r.Commit)
 }
 
-// repeated answers a request that asks for the end that was decided already.
+// repeated answers a request that asks for the end of a transaction that is over.
 func (t *transaction) repeated(commit bool) *kerr.Error {
-	switch {
-	case t.state == CompleteCommit && commit, t.state == CompleteAbort && !commit:
+	if t.state == CompleteCommit && commit || t.state == CompleteAbort && !commit {
 		return nil
-	case t.state == PrepareCommit && commit, t.state == PrepareAbort && !commit:
-		return kerr.ConcurrentTransactions
 	}
 	return kerr.InvalidTxnState
 }
@@ -88,15 +87,18 @@ func (s *Shard) endV2(t *transaction, r *EndRequest) (bool, *kerr.Error) {
 	if t.producerID != r.ProducerID && !overflowed {
 		return false, kerr.InvalidProducerIDMapping
 	}
+	if t.state.preparing() {
+		// Whatever is asked for is answered when that is over. Before the epoch is looked
+		// at: who aborts the next transaction already is not a producer to fence.
+		return false, kerr.ConcurrentTransactions
+	}
 	retried := t.version >= V2 && r.Epoch == t.epoch-1
 	complete := t.state == CompleteCommit || t.state == CompleteAbort
 	switch {
-	case t.state.preparing() && retried, complete && (retried || overflowed):
+	case complete && (retried || overflowed):
 		return false, t.repeated(r.Commit)
 	case t.epoch != r.Epoch:
 		return false, kerr.ProducerFenced
-	case t.state.preparing():
-		return false, kerr.ConcurrentTransactions // the next one ends while this one does
 	case t.state == Ongoing, !r.Commit:
 		return true, nil
 	}
