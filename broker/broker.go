@@ -50,6 +50,7 @@ type Broker struct {
 	directory    *storage.Directory
 	replicas     *replica.Manager
 	coordinators coordinators
+	tasks        tasks // of the coordinators
 	groups       *group.Service
 	transactions *transactions
 	producerIDs  handler.ProducerIDs

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,12 +29,11 @@ func (c *coordinators) close() {
 // startCoordinators makes what holds groups and transactions. They are empty until the
 // broker leads partitions of their topics.
 func (b *Broker) startCoordinators(context.Context) error {
-	var tasks sync.WaitGroup
 	runtime := func(shard func(partition int32) coordinator.Shard) *coordinator.Runtime {
 		return coordinator.NewRuntime(coordinator.Config{
 			Now:       b.env.Now,
 			AfterFunc: func(d time.Duration, f func()) func() { t := time.AfterFunc(d, f); return func() { t.Stop() } },
-			Go:        tasks.Go,
+			Go:        b.tasks.run,
 			NewShard:  shard,
 			Logger:    b.logger,
 		})
@@ -58,7 +56,7 @@ func (b *Broker) startCoordinators(context.Context) error {
 	})
 	b.started("coordinators", func(context.Context) error {
 		b.coordinators.close()
-		tasks.Wait()
+		b.tasks.wait()
 		return nil
 	})
 	return nil

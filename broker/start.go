@@ -129,6 +129,12 @@ func (b *Broker) startReplicas(context.Context) error {
 		return err
 	}
 	b.replicas = manager
+	// The last appends of coordinators are settled, and so begin tasks, when replicas close:
+	// parts stop in reverse.
+	b.started("tasks", func(context.Context) error {
+		b.tasks.wait()
+		return nil
+	})
 	b.started("replicas", func(context.Context) error { return manager.Close() })
 	return nil
 }

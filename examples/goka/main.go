@@ -9,11 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/lovoo/goka"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/leatlog/leat/broker"
 	"github.com/leatlog/leat/examples/goka/clicks"
+	"github.com/leatlog/leat/examples/internal/local"
 	"github.com/leatlog/leat/stream"
 	"github.com/leatlog/leat/stream/gokastream"
 )
@@ -53,18 +52,7 @@ func parseOptions(arguments []string, help io.Writer) (options, error) {
 
 func main() {
 	o, err := parseOptions(os.Args[1:], os.Stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	if err == nil {
-		err = run(ctx, o, os.Stdout)
-	}
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	local.Main(err, func(ctx context.Context) error { return run(ctx, o, os.Stdout) })
 }
 
 // run runs the example until ctx ends.

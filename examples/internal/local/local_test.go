@@ -1,8 +1,10 @@
 package local
 
 import (
+	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -80,5 +82,25 @@ func TestAFileIsNoTerminal(t *testing.T) {
 	defer f.Close()
 	if CanDraw(f) || Rows(f) <= 0 {
 		t.Error("a file is taken for a terminal")
+	}
+}
+
+func TestInterruption(t *testing.T) {
+	other := errors.New("other")
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{context.Canceled, true},
+		{fmt.Errorf("create topics: %w", context.Canceled), true},
+		{errors.Join(fmt.Errorf("one: %w", context.Canceled), context.Canceled), true},
+		{errors.Join(context.Canceled, other), false},
+		{fmt.Errorf("%w: %w", context.Canceled, other), false},
+		{other, false},
+		{context.DeadlineExceeded, false},
+	} {
+		if got := isInterruption(c.err); got != c.want {
+			t.Errorf("%v: %v", c.err, got)
+		}
 	}
 }
