@@ -89,23 +89,29 @@ func AggregateRecord[R, K, V, A any](name string, g Grouping[R, K, V], value Ser
 }
 
 func fold[R, K, V, A any](name string, g Grouping[R, K, V], value Serde[A], given bool, f func(A, *Record[K, V]) (A, error), opts []AggregateOption) *Table[R, A] {
-	o := aggregateOptions(opts)
-	initial := func() (zero A) { return zero }
-	if o.initial != nil {
-		chosen, fits := o.initial.(func() A)
-		if group, _ := g.grouped(); !fits || chosen == nil {
-			group.stream.t.mistake(name, "Initial has a %T, but the aggregates are %s: give it a func() %[2]s that is not nil",
-				o.initial, reflect.TypeFor[A]())
-		} else {
-			initial = chosen
-		}
-	}
+	group, _ := g.grouped()
+	initial := initialOf[A](group.stream.t, name, aggregateOptions(opts))
 	return aggregate(name, "aggregate", g, value, given, func(a A, found bool, r *Record[K, V]) (A, error) {
 		if !found {
 			a = initial()
 		}
 		return f(a, r)
 	}, opts)
+}
+
+// initialOf returns what makes the first value of an aggregate.
+func initialOf[A any](t *Topology, name string, o options) func() A {
+	initial := func() (zero A) { return zero }
+	if o.initial == nil {
+		return initial
+	}
+	chosen, fits := o.initial.(func() A)
+	if !fits || chosen == nil {
+		t.mistake(name, "Initial has a %T, but the aggregates are %s: give it a func() %[2]s that is not nil",
+			o.initial, reflect.TypeFor[A]())
+		return initial
+	}
+	return chosen
 }
 
 func aggregateOptions(opts []AggregateOption) options {
@@ -131,7 +137,7 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 		t.mistake(name, "there is no serde for its values, of type %s: a %s needs one, from its argument or from WithValueSerde on the stream before it is grouped",
 			reflect.TypeFor[A](), kind)
 	}
-	if o.initial != nil && kind != "aggregate" {
+	if o.initial != nil && kind != "aggregate" && kind != "aggregate-table" {
 		t.mistake(name, "Initial is for Aggregate, this is a %s: leave it out", kind)
 	}
 	policy := t.policyOf(o)
@@ -180,6 +186,9 @@ type aggregation[R, K, V, A any] struct {
 	windows   Windows
 	retention time.Duration
 }
+
+// errUnchanged says that a step leaves the aggregate as it is, or that there is none.
+var errUnchanged = errors.New("the aggregate stays as it is")
 
 // errTooShort says that a stored aggregate lacks its timestamp.
 var errTooShort = errors.New("a stored aggregate has fewer than 8 bytes")

@@ -155,3 +155,33 @@ func ExampleLeftJoinStreams() {
 	//   left-join-streams  shown-and-clicked              <- impressions, clicks; store shown-and-clicked; from 0s before to 1m0s after, grace 10s
 	//     to               shown-and-clicked.to.outcomes  <- shown-and-clicked; topic outcomes
 }
+
+// How many employees each office has, whoever moves.
+func ExampleGroupTable() {
+	employees := topology.NewTopic("employees", serde.String, serde.String)
+	headcounts := topology.NewTopic("headcounts", serde.String, serde.Int64)
+
+	t := topology.New()
+	offices := topology.ToTable("office-of", topology.From(t, employees))
+	byOffice := topology.GroupTable("by-office", offices, serde.String, serde.String, func(employee, office string) (string, string) { return office, employee })
+	topology.To(topology.CountTable("headcount", byOffice).Stream(), headcounts)
+
+	description, err := t.Describe()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(description)
+	// Output:
+	// sub-topology 0: reads employees; writes by-office (repartition)
+	//   from           employees              topic employees
+	//   to-table       office-of              <- employees; store office-of
+	//   group-table    by-office.rows         <- office-of; store by-office
+	//     group-by     by-office              <- by-office.rows
+	//     repartition  by-office.repartition  <- by-office; topic by-office; write
+	//
+	// sub-topology 1: reads by-office (repartition); writes headcounts
+	//   repartition  by-office.repartition           topic by-office; read
+	//   count-table  headcount                       <- by-office.repartition; store headcount
+	//     stream     headcount.stream                <- headcount
+	//     to         headcount.stream.to.headcounts  <- headcount.stream; topic headcounts
+}

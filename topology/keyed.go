@@ -35,7 +35,10 @@ func (spec aggregation[R, K, V, A]) keyed(i *instance, n *graph.Node) any {
 			return err
 		}
 		value, err := spec.step(e.value, e.present, r)
-		if err != nil {
+		switch {
+		case err == errUnchanged:
+			return nil
+		case err != nil:
 			return failures.handle(err, r)
 		}
 		a.cache.set(e, value, r.Timestamp)
@@ -48,12 +51,19 @@ func (spec aggregation[R, K, V, A]) keyed(i *instance, n *graph.Node) any {
 
 // table makes what keeps the aggregates.
 func (spec aggregation[R, K, V, A]) table(i *instance, n *graph.Node) *keyedAggregation[R, K, A] {
-	a := &keyedAggregation[R, K, A]{i: i, name: n.Name, key: spec.key, next: next[R, A](i, n), result: spec.result}
-	a.cache = newCache[K, A](i.ctx, n.Store.Name, len(i.part.Stores), spec.value,
+	a := newKeyedAggregation(i, n, spec.key, spec.value, spec.result, next[R, A](i, n))
+	i.tables[n.ID] = a
+	return a
+}
+
+// newKeyedAggregation makes a cache over the store of a node, which hands what it flushes
+// to next.
+func newKeyedAggregation[R, K, A any](i *instance, n *graph.Node, key Serde[K], value Serde[A], result func(K, Window) R, next sink[R, A]) *keyedAggregation[R, K, A] {
+	a := &keyedAggregation[R, K, A]{i: i, name: n.Name, key: key, next: next, result: result}
+	a.cache = newCache[K, A](i.ctx, n.Store.Name, len(i.part.Stores), value,
 		func(dst []byte, _ int64, raw string) []byte { return append(dst, raw...) })
 	a.page = newPage[K, A](0, false)
 	i.stateful = append(i.stateful, a)
-	i.tables[n.ID] = a
 	return a
 }
 
