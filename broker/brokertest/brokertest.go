@@ -117,6 +117,9 @@ func newBroker(t testing.TB, opts []Option) *Broker {
 	c := broker.DefaultConfig()
 	c.DataDir = t.TempDir()
 	c.Listen = "127.0.0.1:0"
+	if !o.memoryNetwork {
+		c.Listen = FreeAddress(t)
+	}
 	c.ClusterName = networkName()
 	c.Groups.InitialRebalanceDelay = -1
 	c.Groups.MinSession = 100 * time.Millisecond
@@ -226,7 +229,7 @@ func (b *Broker) start() error {
 		return err
 	}
 	if !b.memory && b.config.Listen != r.ListenAddr() {
-		b.config.Listen = r.ListenAddr() // port 0 became this one, which the next start takes again
+		b.config.Listen = r.ListenAddr() // a port 0 became this one, which the next start takes again
 	}
 	b.running.Store(r)
 	return nil

@@ -2,7 +2,6 @@ package brokertest
 
 import (
 	"fmt"
-	"net"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -29,7 +28,10 @@ type Cluster struct {
 func StartCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
-	gossip := freePorts(t, n)
+	gossip := make([]string, n)
+	for i := range gossip {
+		gossip[i] = FreeAddress(t)
+	}
 	for i := range n {
 		b := newBroker(t, opts)
 		if b.memory {
@@ -53,21 +55,6 @@ func StartCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	t.Cleanup(c.Stop)
 	c.Restart()
 	return c
-}
-
-// freePorts returns addresses that were free a moment ago.
-func freePorts(t testing.TB, n int) []string {
-	t.Helper()
-	var list []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		list = append(list, l.Addr().String())
-	}
-	return list
 }
 
 // Node returns node i, from 0 on, to be killed, stopped or restarted.

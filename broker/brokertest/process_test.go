@@ -3,7 +3,6 @@ package brokertest_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -16,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/leatlog/leat/broker"
+	"github.com/leatlog/leat/broker/brokertest"
 )
 
 // nodeEnv has the test binary run as a node: its settings, a line each.
@@ -110,12 +110,7 @@ func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	var list []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		list = append(list, l.Addr().String())
+		list = append(list, brokertest.FreeAddress(t))
 	}
 	return list
 }

@@ -30,7 +30,7 @@ func TestDrainAndRebalance(t *testing.T) {
 	held := func(want int) {
 		t.Helper()
 		var topics []kmsg.MetadataResponseTopic
-		for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			answer, err := a.ask(kmsg.NewPtrMetadataRequest(), 12, 10*time.Second)
 			if err != nil {
 				t.Fatal(err)
