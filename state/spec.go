@@ -17,6 +17,9 @@ const (
 	// than their retention. Keys are laid out by WindowKey, so that expiry is one
 	// range of the store.
 	Window
+	// Session stores map (session start and end, key) to a value and forget sessions
+	// whose end is older than their retention. Keys are laid out by SessionKey.
+	Session
 )
 
 // String returns the word for the kind.
@@ -26,8 +29,24 @@ func (k Kind) String() string {
 		return "key-value"
 	case Window:
 		return "window"
+	case Session:
+		return "session"
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
+}
+
+// Expires tells whether keys lead with a time, by which the store forgets.
+func (k Kind) Expires() bool { return k.timeSize() > 0 }
+
+// timeSize is the length of the time at the beginning of a key.
+func (k Kind) timeSize() int {
+	switch k {
+	case Window:
+		return WindowStartSize
+	case Session:
+		return SessionSpanSize
+	}
+	return 0
 }
 
 // MaxNameLength is how long a store's name may be. Kafka allows 249 bytes for
@@ -46,7 +65,8 @@ type Spec struct {
 	Kind Kind
 	// WindowSize is the length of a window; Window stores only.
 	WindowSize time.Duration
-	// Retention is how long after its start a window is kept; Window stores only.
+	// Retention is how long a window is kept after its start, a session after its end;
+	// Window and Session stores only.
 	Retention time.Duration
 	// InMemory keeps the store in memory only; it is restored from its changelog.
 	InMemory bool
@@ -90,8 +110,15 @@ func (s Spec) Validate() error {
 		if s.Retention < s.WindowSize {
 			complain("the retention is %v: it must be at least the window size, %v", s.Retention, s.WindowSize)
 		}
+	case Session:
+		if s.WindowSize != 0 {
+			complain("it is a session store with window size %v: sessions have none, leave it out", s.WindowSize)
+		}
+		if s.Retention < time.Millisecond {
+			complain("the retention is %v: it must be at least 1ms", s.Retention)
+		}
 	default:
-		complain("the kind is %v: use KeyValue or Window", s.Kind)
+		complain("the kind is %v: use KeyValue, Window or Session", s.Kind)
 	}
 	return errors.Join(problems...)
 }

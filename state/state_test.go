@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"strings"
@@ -38,6 +39,20 @@ func TestKeysRoundTrip(t *testing.T) {
 		if !ok || gotStart != start || !bytes.Equal(gotKey, key) {
 			t.Fatalf("split = %d %x %v", gotStart, gotKey, ok)
 		}
+		end := rapid.Int64Range(start, math.MaxInt64).Draw(t, "end")
+		session := SessionKey([]byte("x"), start, end, key)[1:]
+		gotStart, gotEnd, gotKey, ok := SplitSessionKey(session)
+		if !ok || gotStart != start || gotEnd != end || !bytes.Equal(gotKey, key) {
+			t.Fatalf("split = %d %d %x %v", gotStart, gotEnd, gotKey, ok)
+		}
+		// What Kafka Streams' SessionWindowedSerializer writes.
+		kafka := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(bytes.Clone(key), uint64(end)), uint64(start))
+		if logged, ok := ChangelogKey(nil, Session, session); !ok || !bytes.Equal(logged, kafka) {
+			t.Fatalf("changelog key %x of a session, want %x", logged, kafka)
+		}
+		if back, ok := StoreKey(nil, Session, kafka); !ok || !bytes.Equal(back, session) {
+			t.Fatalf("store key %x of a session, want %x", back, session)
+		}
 		for _, kind := range []Kind{KeyValue, Window} {
 			logged, ok := ChangelogKey(nil, kind, windowKey)
 			if !ok {
@@ -67,6 +82,19 @@ func TestShortWindowKeysAreRefused(t *testing.T) {
 	}
 }
 
+func TestShortSessionKeysAreRefused(t *testing.T) {
+	short := []byte("123456781234567")
+	if _, _, _, ok := SplitSessionKey(short); ok {
+		t.Error("SplitSessionKey took fifteen bytes")
+	}
+	if dst, ok := ChangelogKey([]byte("d"), Session, short); ok || string(dst) != "d" {
+		t.Errorf("ChangelogKey = %q %v", dst, ok)
+	}
+	if dst, ok := StoreKey([]byte("d"), Session, short); ok || string(dst) != "d" {
+		t.Errorf("StoreKey = %q %v", dst, ok)
+	}
+}
+
 func TestSpecValidate(t *testing.T) {
 	window := Spec{Name: "w", Kind: Window, WindowSize: time.Second, Retention: time.Minute}
 	for _, c := range []struct {
@@ -83,6 +111,8 @@ func TestSpecValidate(t *testing.T) {
 		{"retention on key-value", Spec{Name: "s", Retention: time.Second}, []string{"key-value store with"}},
 		{"several", Spec{Name: "a b", Kind: Window}, []string{"byte 1", "window size is 0s"}},
 		{"short retention", Spec{Name: "s", Kind: Window, WindowSize: time.Hour, Retention: time.Second}, []string{"retention is 1s"}},
+		{"session", Spec{Name: "s", Kind: Session, Retention: time.Second}, nil},
+		{"session window", Spec{Name: "s", Kind: Session, WindowSize: time.Hour}, []string{"session store with window size 1h", "retention is 0s"}},
 		{"kind", Spec{Name: "s", Kind: 9}, []string{"Kind(9)"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

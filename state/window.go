@@ -2,19 +2,26 @@ package state
 
 import "encoding/binary"
 
-// Layouts of a window store's keys. Both hold the window's start in
-// milliseconds since the Unix epoch as eight big-endian bytes.
+// Layouts of the keys of window and session stores. Times are milliseconds since
+// the Unix epoch as eight big-endian bytes. An end of a session is the time of its
+// last record.
 //
-//	in the store        | start (8) | key (n) |   WindowKey
-//	in the changelog    | key (n) | start (8) |   ChangelogKey, as Kafka Streams
+//	window store      | start (8) | key (n) |             WindowKey
+//	its changelog     | key (n) | start (8) |             ChangelogKey
+//	session store     | end (8) | start (8) | key (n) |   SessionKey
+//	its changelog     | key (n) | end (8) | start (8) |   ChangelogKey
 //
-// The store leads with the start, so that expired windows are one range and go
-// in one DeleteBefore. The changelog leads with the key, which is what Kafka
-// Streams' windowed serdes write and what its tools expect. Starts are never
-// negative (windows before the epoch are cut to 0), so byte order is time order.
+// Stores lead with the time, so that what is expired is one range and goes in
+// one DeleteBefore. Changelogs lead with the key, which is what Kafka Streams'
+// serdes of windowed and session keys write and what its tools expect. Times are
+// never negative (windows before the epoch are cut to 0), so byte order is time
+// order.
 
 // WindowStartSize is the length of a window's start in a key.
 const WindowStartSize = 8
+
+// SessionSpanSize is the length of a session's end and start in a key.
+const SessionSpanSize = 16
 
 // WindowKey appends the store key of the window that begins at start to dst.
 func WindowKey(dst []byte, start int64, key []byte) []byte {
@@ -31,26 +38,38 @@ func SplitWindowKey(windowKey []byte) (start int64, key []byte, ok bool) {
 	return int64(binary.BigEndian.Uint64(windowKey)), windowKey[WindowStartSize:], true
 }
 
-// ChangelogKey appends the changelog's form of a store key to dst: for a Window
-// store the key first and then the start, for others the key as it is. ok is
-// false, and dst unchanged, when the key is none of this kind of store.
-func ChangelogKey(dst []byte, kind Kind, storeKey []byte) (changelogKey []byte, ok bool) {
-	if kind != Window {
-		return append(dst, storeKey...), true
+// SessionKey appends the store key of the session from start to end to dst.
+func SessionKey(dst []byte, start, end int64, key []byte) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(end))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(start))
+	return append(dst, key...)
+}
+
+// SplitSessionKey splits a store key into the session's span and the key, which
+// aliases sessionKey. ok is false when sessionKey is too short to hold a span.
+func SplitSessionKey(sessionKey []byte) (start, end int64, key []byte, ok bool) {
+	if len(sessionKey) < SessionSpanSize {
+		return 0, 0, nil, false
 	}
-	if len(storeKey) < WindowStartSize {
+	end, start = int64(binary.BigEndian.Uint64(sessionKey)), int64(binary.BigEndian.Uint64(sessionKey[8:]))
+	return start, end, sessionKey[SessionSpanSize:], true
+}
+
+// ChangelogKey appends the changelog's form of a store key to dst: for window and
+// session stores the key first and then its time, for others the key as it is. ok
+// is false, and dst unchanged, when the key is none of this kind of store.
+func ChangelogKey(dst []byte, kind Kind, storeKey []byte) (changelogKey []byte, ok bool) {
+	size := kind.timeSize()
+	if len(storeKey) < size {
 		return dst, false
 	}
-	dst = append(dst, storeKey[WindowStartSize:]...)
-	return append(dst, storeKey[:WindowStartSize]...), true
+	dst = append(dst, storeKey[size:]...)
+	return append(dst, storeKey[:size]...), true
 }
 
 // StoreKey is the inverse of ChangelogKey.
 func StoreKey(dst []byte, kind Kind, changelogKey []byte) (storeKey []byte, ok bool) {
-	if kind != Window {
-		return append(dst, changelogKey...), true
-	}
-	split := len(changelogKey) - WindowStartSize
+	split := len(changelogKey) - kind.timeSize()
 	if split < 0 {
 		return dst, false
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/leatlog/leat/topology/plan"
 )
 
-// changelogSlack is added to a window store's retention in its changelog, as
+// changelogSlack is added to the retention of a window or session store in its changelog, as
 // Kafka Streams does: the broker deletes by its own clock.
 const changelogSlack = 24 * time.Hour
 
@@ -92,7 +92,7 @@ func (a *App) internalTopics() []client.NewTopic {
 }
 
 func changelogConfig(spec state.Spec) map[string]string {
-	if spec.Kind == state.Window {
+	if spec.Kind.Expires() {
 		return map[string]string{
 			"cleanup.policy": "compact,delete",
 			"retention.ms":   strconv.FormatInt((spec.Retention + changelogSlack).Milliseconds(), 10),

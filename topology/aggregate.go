@@ -142,7 +142,7 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 	}
 	policy := t.policyOf(o)
 	spec := aggregation[R, K, V, A]{
-		step: f, policy: policy, key: s.key, value: value, input: s.value, result: g.result, onClose: o.onClose,
+		step: f, policy: policy, key: s.key, value: value, input: s.value, result: g.result, onClose: o.onClose, mutable: kind == "aggregate",
 	}
 	n := graph.Node{
 		Name: name, Kind: kind, Durable: true, ByKey: true, Inputs: []int{s.node}, DeadLetter: policy.deadLetter,
@@ -182,6 +182,8 @@ type aggregation[R, K, V, A any] struct {
 	input   Serde[V]
 	result  func(K, Window) R
 	onClose bool
+	// mutable says that step may change an aggregate in place.
+	mutable bool
 	// windows and retention are set for windowed aggregations.
 	windows   Windows
 	retention time.Duration

@@ -50,6 +50,17 @@ type windowedAggregation[R, K, V, A any] struct {
 	expired int64
 	markKey []byte
 	raw     []byte
+	// staged are the new values of a record's windows when all or none count, because a
+	// record that the user function fails on is left out.
+	staged []stagedValue[K, A]
+	atomic bool
+	copier copier[A]
+}
+
+// stagedValue is what an entry's value is to be.
+type stagedValue[K, A any] struct {
+	e     *entry[K, A]
+	value A
 }
 
 func (spec aggregation[R, K, V, A]) windowed(i *instance, n *graph.Node) any {
@@ -62,6 +73,7 @@ func (spec aggregation[R, K, V, A]) windowed(i *instance, n *graph.Node) any {
 		observed: -1, mark: -1, expired: -1,
 		markKey: state.WindowKey(nil, markStart, nil), raw: make([]byte, 0, 64),
 	}
+	a.atomic, a.copier = spec.policy.skip && a.advance < a.size, newCopier(spec.value, spec.mutable)
 	a.cache = newCache[K, A](i.ctx, n.Store.Name, len(i.part.Stores), spec.value,
 		func(dst []byte, start int64, raw string) []byte {
 			return append(binary.BigEndian.AppendUint64(dst, uint64(start)), raw...)
@@ -129,15 +141,24 @@ func (a *windowedAggregation[R, K, V, A]) process(r *Record[K, V]) error {
 		if err != nil {
 			return a.broken(err)
 		}
-		value, err := a.spec.step(e.value, e.present, r)
+		value, err := a.step(e, r, start+a.advance > r.Timestamp)
 		if err != nil {
+			a.unstage()
 			if err := a.failures.handle(err, r); err != nil {
 				return err
 			}
 			break
 		}
-		a.cache.set(e, value, r.Timestamp)
+		if a.atomic {
+			a.staged = append(a.staged, stagedValue[K, A]{e, value})
+		} else {
+			a.cache.set(e, value, r.Timestamp)
+		}
 	}
+	for _, staged := range a.staged {
+		a.cache.set(staged.e, staged.value, r.Timestamp)
+	}
+	a.unstage()
 	if late {
 		a.i.ctx.Dropped(a.name, plan.DropLate, nil)
 	}
@@ -145,6 +166,24 @@ func (a *windowedAggregation[R, K, V, A]) process(r *Record[K, V]) error {
 		return a.relieve()
 	}
 	return nil
+}
+
+// step runs the user function for a window. Before the record's last window it works on
+// a copy if the record may yet be left out of all.
+func (a *windowedAggregation[R, K, V, A]) step(e *entry[K, A], r *Record[K, V], last bool) (A, error) {
+	value := e.value
+	if a.atomic && !last {
+		var err error
+		if value, err = a.copier.copy(value); err != nil {
+			return value, fmt.Errorf("copy an aggregate: %w", err)
+		}
+	}
+	return a.spec.step(value, e.present, r)
+}
+
+func (a *windowedAggregation[R, K, V, A]) unstage() {
+	clear(a.staged)
+	a.staged = a.staged[:0]
 }
 
 // firstStart returns the start of the first window that holds the timestamp.

@@ -128,6 +128,95 @@ func TestHopping(t *testing.T) {
 	d.expect("out: a#4=#4 @13", "out: a#8=#3 @13", "out: a#12=#1 @13", "dropped by n: late")
 }
 
+// A record that is left out because its user function failed is left out of all its
+// windows, whether aggregates are changed in place or not.
+func TestHoppingSkipsWholly(t *testing.T) {
+	type list struct{ Values []string }
+	top := topology.New(topology.OnError(topology.Skip()))
+	records := topology.From(top, in).GroupByKey().Window(topology.Hopping(10*ms, 5*ms).Grace(20 * ms))
+	// A record "3" fails in windows that begin with 3 values or more.
+	add := func(have int, v string) error {
+		if v == "3" && have >= 3 {
+			return fmt.Errorf("%d values are there already", have)
+		}
+		return nil
+	}
+	inPlace := topology.AggregateRecord("place", records, serde.JSON[*list](), func(l *list, r *topology.Record[string, string]) (*list, error) {
+		if err := add(len(l.Values), r.Value); err != nil {
+			return l, err
+		}
+		l.Values = append(l.Values, r.Value)
+		return l, nil
+	}, topology.Initial(func() *list { return &list{} }))
+	counted := topology.AggregateRecord("count", records, serde.Int64, func(n int64, r *topology.Record[string, string]) (int64, error) {
+		return n + 1, add(int(n), r.Value)
+	})
+	topology.To(inPlace.Stream(), topology.NewTopic("lists", serde.Windowed(serde.String, 10*ms), serde.JSON[*list]()))
+	topology.To(counted.Stream(), topology.NewTopic("counts", serde.Windowed(serde.String, 10*ms), serde.Int64))
+	d := newDriver(t, top)
+	// Window 0 has one value less than window 5, which comes second.
+	d.send("in", rec("a", "x", 11), rec("a", "x", 12), rec("a", "x", 6))
+	d.commit()
+	d.expect(`lists: a#5={"Values":["x","x","x"]} @12`, `lists: a#10={"Values":["x","x"]} @12`, `lists: a#0={"Values":["x"]} @6`,
+		"counts: a#5=#3 @12", "counts: a#10=#2 @12", "counts: a#0=#1 @6")
+	d.send("in", rec("a", "3", 7))
+	d.commit()
+	d.expect("dropped by place: error: 3 values are there already", "dropped by count: error: 3 values are there already")
+	d.send("in", rec("a", "y", 7))
+	d.commit()
+	d.expect(`lists: a#0={"Values":["x","y"]} @7`, `lists: a#5={"Values":["x","x","x","y"]} @12`, "counts: a#0=#2 @7", "counts: a#5=#4 @12")
+}
+
+// Overlapping windows on close, over restarts and with small caches, against a plain
+// computation.
+func TestHoppingAgainstModel(t *testing.T) {
+	for seed := range uint64(20) {
+		random := rand.New(rand.NewPCG(seed, 7))
+		d := newDriver(t, windowTopology(topology.Hopping(10*ms, 3*ms).Grace(4*ms), 10*ms, topology.OnWindowClose()))
+		model, late, streamTime := map[string]int{}, 0, int64(-1)
+		for i := range 400 {
+			r := rec(fmt.Sprintf("k%d", random.IntN(4)), "", int64(max(0, i/3-random.IntN(25))))
+			streamTime = max(streamTime, r.Timestamp)
+			taken := false
+			for start := int64(0); start <= r.Timestamp; start += 3 {
+				if r.Timestamp < start+10 && start+14 > streamTime {
+					model[fmt.Sprintf("out: %s#%d", r.Key, start)]++
+					taken = true
+				}
+			}
+			if !taken {
+				late++
+			}
+			d.send("in", r)
+			switch random.IntN(20) {
+			case 0:
+				d.commit()
+			case 1:
+				d.commit()
+				d.cacheBytes = []int{0, 600, 1 << 20}[random.IntN(3)]
+				d.restart()
+			}
+		}
+		d.send("in", rec("end", "", 10_000))
+		if len(d.dropped) != late {
+			t.Errorf("seed %d: %d late records, want %d", seed, len(d.dropped), late)
+		}
+		var want []string
+		for window, count := range model {
+			want = append(want, fmt.Sprintf("%s=#%d", window, count))
+		}
+		got := slices.Clone(d.output)
+		for i := range got {
+			got[i], _, _ = strings.Cut(got[i], " @")
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("seed %d: got\n%s\nwant\n%s", seed, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
 // A cache that holds only a part of the windows finds the rest in the store.
 func TestOnCloseWithSmallCache(t *testing.T) {
 	run := func(cacheBytes int) []string {

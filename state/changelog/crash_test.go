@@ -160,6 +160,10 @@ func (m *machine) drawKey(t *rapid.T) []byte {
 	if m.spec.Kind == state.Window {
 		return state.WindowKey(nil, max(0, m.now-rapid.Int64Range(0, retention).Draw(t, "age")), key)
 	}
+	if m.spec.Kind == state.Session {
+		end := max(0, m.now-rapid.Int64Range(0, retention).Draw(t, "age"))
+		return state.SessionKey(nil, max(0, end-rapid.Int64Range(0, 2).Draw(t, "length")), end, key)
+	}
 	return key
 }
 
@@ -183,7 +187,7 @@ func (m *machine) remove(t *rapid.T) {
 
 // expire does what a windowed operator does as stream time goes on.
 func (m *machine) expire(t *rapid.T) {
-	if m.spec.Kind != state.Window || m.pending <= retention {
+	if !m.spec.Kind.Expires() || m.pending <= retention {
 		return
 	}
 	bound := state.WindowKey(nil, m.pending-retention, nil)
@@ -309,6 +313,7 @@ func TestCrashAtEachStepRestoresWhatWasCommitted(t *testing.T) {
 	for _, spec := range []state.Spec{
 		{Name: "kv"},
 		{Name: "w", Kind: state.Window, WindowSize: time.Millisecond, Retention: retention * time.Millisecond},
+		{Name: "s", Kind: state.Session, Retention: retention * time.Millisecond},
 	} {
 		t.Run(spec.Kind.String(), rapid.MakeCheck(func(t *rapid.T) {
 			m := &machine{spec: spec, engine: newCrashEngine(), committed: statetest.Model{}, newest: -1}

@@ -166,8 +166,8 @@ func (l *Logged) log(key, value []byte, timestamp int64) error {
 	}
 	var ok bool
 	if l.key, ok = state.ChangelogKey(l.key[:0], l.cfg.Spec.Kind, key); !ok {
-		return fmt.Errorf("changelog: store %q: key %x is too short for a window store: build it with state.WindowKey",
-			l.cfg.Spec.Name, key)
+		return fmt.Errorf("changelog: store %q: key %x is too short for a %v store: build it with state.WindowKey or state.SessionKey",
+			l.cfg.Spec.Name, key, l.cfg.Spec.Kind)
 	}
 	if l.cfg.Append == nil {
 		return nil

@@ -130,14 +130,15 @@ func (r *Restorer) Add(records []Record, next int64, epoch int32) error {
 func (r *Restorer) add(record *Record) error {
 	var ok bool
 	if r.key, ok = state.StoreKey(r.key[:0], r.spec.Kind, record.Key); !ok {
-		return fmt.Errorf("%w: store %q, offset %d: key %x is too short for a window: check that nothing else writes to the topic",
-			ErrChangelog, r.spec.Name, record.Offset, record.Key)
+		return fmt.Errorf("%w: store %q, offset %d: key %x is too short for a %v store: check that nothing else writes to the topic",
+			ErrChangelog, r.spec.Name, record.Offset, record.Key, r.spec.Kind)
 	}
 	r.records++
 	r.bytes += int64(len(record.Key) + len(record.Value))
 	r.newest = max(r.newest, record.Timestamp)
-	if r.spec.Kind == state.Window {
-		// A row before time zero is no window: operators keep notes of their own there.
+	if r.spec.Kind.Expires() {
+		// A row before time zero is no window: operators keep notes of their own there. The
+		// keys of window and of session stores lead with the time that counts.
 		if start, _, _ := state.SplitWindowKey(r.key); start >= 0 && start < r.expiry() {
 			r.expired++
 			return nil
@@ -151,7 +152,7 @@ func (r *Restorer) add(record *Record) error {
 	return nil
 }
 
-// expiry is the start before which windows are past their retention, by the
+// expiry is the start, of sessions the end, before which windows are past their retention, by the
 // newest record of the changelog, which stream time is not behind.
 func (r *Restorer) expiry() int64 {
 	return max(0, r.newest-r.spec.Retention.Milliseconds())
@@ -174,7 +175,7 @@ func (r *Restorer) Finish() error {
 	if err := r.load(); err != nil {
 		return err
 	}
-	if bound := r.expiry(); r.spec.Kind == state.Window && bound > 0 {
+	if bound := r.expiry(); r.spec.Kind.Expires() && bound > 0 {
 		r.batch.DeleteBefore(state.WindowKey(nil, bound, nil))
 		if err := r.load(); err != nil {
 			return err

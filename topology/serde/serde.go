@@ -14,6 +14,8 @@
 //	Proto     n bytes         protobuf wire format, no schema id, deterministic
 //	Windowed  n + 8 bytes     key, then window start in ms since the epoch,
 //	                          big-endian, as Kafka Streams' TimeWindowedSerializer
+//	Session   n + 16 bytes    key, then the session's end and start, as Kafka
+//	                          Streams' SessionWindowedSerializer
 //
 // Null is not a serde's business: the engine writes a nil pointer or a nil []byte
 // as null, and never hands null to Decode.

@@ -37,6 +37,8 @@ func TestEncodings(t *testing.T) {
 	check(t, serde.Pointer(serde.Int32), new(int32), []byte{0, 0, 0, 0})
 	key := serde.WindowedKey[string]{Key: "ab", Window: serde.Window{Start: 60_000, End: 120_000}}
 	check(t, serde.Windowed(serde.String, time.Minute), key, []byte("ab\x00\x00\x00\x00\x00\x00\xea\x60"))
+	session := serde.WindowedKey[string]{Key: "ab", Window: serde.Window{Start: 1, End: 60_000}}
+	check(t, serde.Session(serde.String), session, []byte("ab\x00\x00\x00\x00\x00\x00\xea\x60\x00\x00\x00\x00\x00\x00\x00\x01"))
 	check(t, serde.FromCodec[string]("goka", new(codec.String)), "x", []byte("x"))
 }
 
@@ -85,6 +87,13 @@ func TestErrors(t *testing.T) {
 		"serde: bytes do not hold a value of this type: windowed(string,1m0s): got 7 bytes, want at least 8")
 	fails(t, serde.Windowed(serde.String, time.Minute), bytes.Repeat([]byte{0xff}, 8),
 		"serde: bytes do not hold a value of this type: windowed(string,1m0s): window start -1 is out of range")
+	fails(t, serde.Session(serde.String), make([]byte, 15),
+		"serde: bytes do not hold a value of this type: session(string): got 15 bytes, want at least 16")
+	fails(t, serde.Session(serde.String), append(make([]byte, 15), 1),
+		"serde: bytes do not hold a value of this type: session(string): a session from 1 to 0")
+	if _, err := serde.Session(serde.String).Append(nil, serde.WindowedKey[string]{Window: serde.Window{Start: 2, End: 1}}); err == nil {
+		t.Error("a session that ends before its start was encoded")
+	}
 	fails(t, serde.FromCodec[int64]("goka", new(codec.String)), []byte("x"),
 		"serde: bytes do not hold a value of this type: codec goka decoded a string, the stream holds int64")
 	if _, err := serde.Windowed(serde.String, time.Minute).Append(nil, serde.WindowedKey[string]{}); err == nil {
@@ -143,6 +152,7 @@ func FuzzDecode(f *testing.F) {
 		again(t, serde.Uint64, src)
 		again(t, serde.JSON[stats](), src)
 		again(t, serde.Windowed(serde.Windowed(serde.Bytes, time.Second), time.Minute), src)
+		again(t, serde.Session(serde.Bytes), src)
 		again(t, serde.Pointer(serde.Int64), src)
 		if v, err := serde.Float64.Decode(src); err == nil && !math.IsNaN(v) {
 			again(t, serde.Float64, src)

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Window is a span of event time in milliseconds since the Unix epoch: Start
-// belongs to it, End does not.
+// Window is a span of event time in milliseconds since the Unix epoch. Start
+// belongs to it; End does not in tumbling and hopping windows, and does in
+// sessions, where it is the time of the last record, and in sliding windows.
 type Window struct{ Start, End int64 }
 
 // StartTime returns Start as a time in UTC.
@@ -77,4 +78,42 @@ func (s windowedSerde[K]) Decode(src []byte) (WindowedKey[K], error) {
 		return WindowedKey[K]{}, err
 	}
 	return WindowedKey[K]{Key: key, Window: Window{Start: start, End: start + s.size}}, nil
+}
+
+const sessionSpanSize = 16
+
+// Session encodes the key of a session as Kafka Streams does: the key's bytes, then
+// the session's end and start.
+func Session[K any](inner Serde[K]) Serde[WindowedKey[K]] { return sessionSerde[K]{inner} }
+
+type sessionSerde[K any] struct{ inner Serde[K] }
+
+func (s sessionSerde[K]) Name() string { return "session(" + s.inner.Name() + ")" }
+
+func (s sessionSerde[K]) Append(dst []byte, v WindowedKey[K]) ([]byte, error) {
+	if v.Start < 0 || v.End < v.Start {
+		return dst, fmt.Errorf("serde: %s: session [%d, %d] does not begin at or after 0 and end at or after its start", s.Name(), v.Start, v.End)
+	}
+	dst, err := s.inner.Append(dst, v.Key)
+	if err != nil {
+		return dst, err
+	}
+	dst = binary.BigEndian.AppendUint64(dst, uint64(v.End))
+	return binary.BigEndian.AppendUint64(dst, uint64(v.Start)), nil
+}
+
+func (s sessionSerde[K]) Decode(src []byte) (WindowedKey[K], error) {
+	split := len(src) - sessionSpanSize
+	if split < 0 {
+		return WindowedKey[K]{}, fmt.Errorf("%w: %s: got %d bytes, want at least %d", ErrFormat, s.Name(), len(src), sessionSpanSize)
+	}
+	end, start := int64(binary.BigEndian.Uint64(src[split:])), int64(binary.BigEndian.Uint64(src[split+8:]))
+	if start < 0 || end < start {
+		return WindowedKey[K]{}, fmt.Errorf("%w: %s: a session from %d to %d", ErrFormat, s.Name(), start, end)
+	}
+	key, err := s.inner.Decode(src[:split:split])
+	if err != nil {
+		return WindowedKey[K]{}, err
+	}
+	return WindowedKey[K]{Key: key, Window: Window{Start: start, End: end}}, nil
 }

@@ -29,6 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) state.Backend) {
 		{"scans ranges both ways", scansRanges},
 		{"scan stops", scanStops},
 		{"deletes before", deletesBefore},
+		{"keeps sessions by their ends", keepsSessions},
 		{"takes odd keys and values", oddKeys},
 		{"loads", loads},
 		{"loads over contents", loadsOverContents},
@@ -161,6 +162,43 @@ func deletesBefore(t *testing.T, b state.Backend) {
 	MustEqual(t, e, m)
 	mustApply(t, e, m, Build("<\xff"))
 	MustEqual(t, e, Model{})
+}
+
+// keepsSessions does what a session aggregation does: sessions grow and merge, which
+// moves their rows, are scanned by their ends, and are forgotten by them.
+func keepsSessions(t *testing.T, b state.Backend) {
+	e := OpenTask(t, b, "0_0", state.Spec{Name: "sessions", Kind: state.Session, Retention: 100e6})
+	m := Model{}
+	batch := &state.Batch{}
+	key := func(start, end int64, key string) []byte { return state.SessionKey(nil, start, end, []byte(key)) }
+	batch.Put(key(5, 5, "a"), []byte("1"))
+	batch.Put(key(3, 300, "long"), []byte("2"))
+	batch.Put(key(250, 255, "a"), []byte("3"))
+	batch.Put(key(250, 255, "a\x00"), []byte("4"))
+	batch.Put(key(0, 256, ""), []byte("5"))
+	mustApply(t, e, m, batch)
+	MustEqual(t, e, m)
+	batch.Reset()
+	batch.Delete(key(5, 5, "a")) // merged into the other one
+	batch.Delete(key(250, 255, "a"))
+	batch.Put(key(5, 255, "a"), []byte("6"))
+	mustApply(t, e, m, batch)
+	var ends []int64
+	err := e.Scan(key(0, 255, ""), key(0, 257, ""), false, func(k, _ []byte) bool {
+		_, end, _, _ := state.SplitSessionKey(k)
+		ends = append(ends, end)
+		return true
+	})
+	if err != nil || !slices.Equal(ends, []int64{255, 255, 256}) {
+		t.Errorf("ends %v, %v", ends, err)
+	}
+	batch.Reset()
+	batch.DeleteBefore(key(0, 256, ""))
+	mustApply(t, e, m, batch)
+	if len(m) != 2 {
+		t.Errorf("%d sessions are left, want those that end at 256 and at 300", len(m))
+	}
+	MustEqual(t, e, m)
 }
 
 func oddKeys(t *testing.T, b state.Backend) {
