@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -130,4 +131,60 @@ func TestStreamJoinOutlivesItsProcess(t *testing.T) {
 		}
 	}
 	app.stopped()
+}
+
+// Tables of different numbers of partitions are joined by a foreign key, and their groups
+// counted, over a restart and with state that is restored.
+func TestForeignKeyJoinOutlivesItsProcess(t *testing.T) {
+	c := newCluster(t)
+	orders, customers, out, counts := c.topic("orders", 2), c.topic("customers", 3), c.topic("named", 2), c.topic("counts", 1)
+	text := func(name string) topology.Topic[string, string] {
+		return topology.NewTopic(name, serde.String, serde.String)
+	}
+	top := topology.New()
+	table := topology.ToTable("orders", topology.From(top, text(orders), topology.Named("all-orders")))
+	names := topology.ToTable("customers", topology.From(top, text(customers), topology.Named("all-customers")))
+	of := func(_, customer string) string { return customer }
+	joined := topology.JoinForeign("named", table, names, of, func(order, name string) string { return order + " is " + name })
+	topology.To(joined.Stream().WithValueSerde(serde.String), text(out))
+	grouped := topology.GroupTable("by-customer", table, serde.String, serde.String, func(order, customer string) (string, string) { return customer, order })
+	topology.To(topology.CountTable("count", grouped).Stream(), topology.NewTopic(counts, serde.String, serde.Int64))
+	p, err := top.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n, m = 30, 5
+	results, perCustomer := c.reader(out), c.reader(counts)
+	dir := t.TempDir()
+	for round, stateDir := range []string{dir, dir, t.TempDir()} {
+		app := c.start(p, func(cfg *stream.Config) { cfg.StateDir = stateDir })
+		app.reach(stream.Running)
+		var changes []plan.Record
+		want, wantCounts := map[string]string{}, map[string]string{}
+		for i := range n { // every round each order goes to the next customer
+			customer := (i + round) % m
+			changes = append(changes, plan.Record{Key: fmt.Appendf(nil, "order-%d", i), Value: fmt.Appendf(nil, "customer-%d", customer), Timestamp: int64(round)})
+			want[fmt.Sprint("order-", i)] = fmt.Sprintf("customer-%d is name-%d-%d", customer, customer, round)
+			wantCounts[fmt.Sprint("customer-", customer)] = "\x00\x00\x00\x00\x00\x00\x00\x06"
+		}
+		c.produce(orders, changes...)
+		changes = nil
+		for i := range m {
+			changes = append(changes, plan.Record{Key: fmt.Appendf(nil, "customer-%d", i), Value: fmt.Appendf(nil, "name-%d-%d", i, round), Timestamp: int64(round)})
+		}
+		c.produce(customers, changes...)
+		got := map[string]string{}
+		results.until("the results", func(r plan.Record) bool {
+			got[string(r.Key)] = string(r.Value)
+			return maps.Equal(got, want)
+		})
+		if round == 0 {
+			got := map[string]string{}
+			perCustomer.until("the counts", func(r plan.Record) bool {
+				got[string(r.Key)] = string(r.Value)
+				return maps.Equal(got, wantCounts)
+			})
+		}
+		app.stopped()
+	}
 }

@@ -185,3 +185,32 @@ func ExampleGroupTable() {
 	//     stream     headcount.stream                <- headcount
 	//     to         headcount.stream.to.headcounts  <- headcount.stream; topic headcounts
 }
+
+// Orders with the names of their customers, where both may change.
+func ExampleJoinForeign() {
+	orders := topology.NewTopic("orders", serde.String, serde.String) // the customer of each
+	customers := topology.NewTopic("customers", serde.String, serde.String)
+	named := topology.NewTopic("orders-of", serde.String, serde.String)
+
+	t := topology.New()
+	byID := topology.ToTable("orders-by-id", topology.From(t, orders))
+	names := topology.ToTable("customer-names", topology.From(t, customers))
+	withName := topology.JoinForeign("order-names", byID, names, func(order, customer string) string { return customer },
+		func(customer, name string) string { return name })
+	topology.To(withName.Stream().WithValueSerde(serde.String), named)
+
+	plan, err := t.Build()
+	if err != nil {
+		panic(err)
+	}
+	for _, s := range plan.SubTopologies {
+		for _, store := range s.Stores {
+			fmt.Println(s.ID, store.Name)
+		}
+	}
+	// Output:
+	// 0 orders-by-id
+	// 0 order-names
+	// 1 customer-names
+	// 1 order-names-subscriptions
+}

@@ -52,3 +52,11 @@ func (m *transformedTable[K, V, R]) lookup(key K) (result R, found bool, failure
 	result, found, failure = m.f(key, of.value)
 	return result, found, failure, nil
 }
+
+// WithValueSerde says how values are written when they must pass an internal topic or a
+// store. It is needed for tables that are computed, such as those of MapTable.
+func (table *Table[K, V]) WithValueSerde(value Serde[V]) *Table[K, V] {
+	with := *table
+	with.value = value
+	return &with
+}

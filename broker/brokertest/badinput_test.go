@@ -720,7 +720,7 @@ func TestLiesAsKafka(t *testing.T) {
 	if address == "" {
 		t.Skip("LEAT_TEST_ORACLE is not set")
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(address))
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(address))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 // admin returns a client of the nodes at those addresses.
 func admin(t *testing.T, addrs ...string) *kadm.Client {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.RetryTimeout(20*time.Second), kgo.MetadataMinAge(50*time.Millisecond))
+	c, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(addrs...), kgo.RetryTimeout(20*time.Second), kgo.MetadataMinAge(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestClusterServesClients(t *testing.T) {
 	if err != nil || len(brokers) != 3 {
 		t.Fatalf("brokers %v, %v", brokers, err)
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()[2]), kgo.ConsumeTopics("topic-0"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.Addrs()[2]), kgo.ConsumeTopics("topic-0"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 // up.
 func produceKeyed(t *testing.T, addrs []string, from, n int) {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.DefaultProduceTopic("c"), kgo.ProducerBatchMaxBytes(2000), kgo.MetadataMinAge(10*time.Millisecond))
+	c, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(addrs...), kgo.DefaultProduceTopic("c"), kgo.ProducerBatchMaxBytes(2000), kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func latest(t *testing.T, addrs []string) (values map[string]string, records int
 		t.Fatal(err)
 	}
 	end, _ := ends.Lookup("c", 0)
-	c, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.ConsumeTopics("c"), kgo.FetchMaxWait(50*time.Millisecond), kgo.MetadataMinAge(10*time.Millisecond))
+	c, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(addrs...), kgo.ConsumeTopics("c"), kgo.FetchMaxWait(50*time.Millisecond), kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}

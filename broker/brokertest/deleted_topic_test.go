@@ -17,10 +17,10 @@ import (
 func TestOffsetsGoWithTheTopic(t *testing.T) {
 	restart, opts := func() {}, []kgo.Opt{}
 	if address := os.Getenv("LEAT_TEST_ORACLE"); address != "" {
-		opts = append(opts, kgo.SeedBrokers(address))
+		opts = append(opts, kgo.AlwaysRetryEOF(), kgo.SeedBrokers(address))
 	} else {
 		b := brokertest.Start(t)
-		restart, opts = b.Restart, append(opts, kgo.SeedBrokers(b.Addr()))
+		restart, opts = b.Restart, append(opts, kgo.AlwaysRetryEOF(), kgo.SeedBrokers(b.Addr()))
 	}
 	client, err := kgo.NewClient(opts...)
 	if err != nil {

@@ -105,7 +105,7 @@ func TestEndFollowsOnEnd(t *testing.T) {
 	if address == "" {
 		address = brokertest.Start(t).Addr()
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(address))
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(address))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestDeadLeaderIsReplacedBeforeItsSessionEnds(t *testing.T) {
 	c := brokertest.StartCluster(t, 3, brokertest.Configure(func(c *broker.Config) { c.Cluster.Session = time.Hour }))
 	a := admin(t, c.Addrs()...)
 	newTopic(t, "orders", 1, 3, minInSync(2), c.Addrs()...)
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("orders"), kgo.MetadataMinAge(20*time.Millisecond))
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("orders"), kgo.MetadataMinAge(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestFailoverTime(t *testing.T) {
 	var took, controllers []time.Duration
 	for n := range times {
 		waitFor(t, "all in sync", func() bool { return replicated(t, a, "orders", 3) })
-		client, err := kgo.NewClient(kgo.SeedBrokers(c.addrs()...), kgo.DefaultProduceTopic("orders"), kgo.MetadataMinAge(10*time.Millisecond),
+		client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.addrs()...), kgo.DefaultProduceTopic("orders"), kgo.MetadataMinAge(10*time.Millisecond),
 			kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }), kgo.ProducerLinger(0))
 		if err != nil {
 			t.Fatal(err)

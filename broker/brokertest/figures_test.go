@@ -50,7 +50,7 @@ func produceFigure(t *testing.T, c *processes, a *kadm.Client, replicas int16) {
 	if r, err := a.CreateTopic(clusterContext(t), 3, replicas, nil, topic); err != nil || r.Err != nil {
 		t.Fatal(err, r.Err)
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.addrs()...), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0),
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.addrs()...), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(50_000))
 	if err != nil {
 		t.Fatal(err)

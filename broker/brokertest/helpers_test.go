@@ -31,7 +31,7 @@ func testContext(t *testing.T) context.Context {
 func newClient(t *testing.T, b *brokertest.Broker, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	opts = append([]kgo.Opt{
-		kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dial),
+		kgo.AlwaysRetryEOF(), kgo.SeedBrokers(b.Addr()), kgo.Dialer(b.Dial),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }),
 		kgo.MetadataMinAge(10 * time.Millisecond), kgo.FetchMaxWait(500 * time.Millisecond),
 	}, opts...)

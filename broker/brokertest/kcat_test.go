@@ -42,7 +42,7 @@ func kcat(t *testing.T, b *brokertest.Broker, stdin string, args ...string) stri
 // under each codec.
 func storedBytes(t *testing.T, b *brokertest.Broker, topic string) map[record.Codec]int {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(b.Addr()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -305,7 +305,7 @@ func TestIdempotentProducerOverCutConnections(t *testing.T) {
 			b := brokertest.Start(t, brokertest.Configure(func(c *broker.Config) { c.Advertise = proxy.addr() }))
 			proxy.forward(b.Listening())
 			createTopic(t, b, "t", 2, nil)
-			producer := newClient(t, b, kgo.Dialer(new(net.Dialer).DialContext), kgo.SeedBrokers(proxy.addr()), kgo.DefaultProduceTopic("t"),
+			producer := newClient(t, b, kgo.Dialer(new(net.Dialer).DialContext), kgo.AlwaysRetryEOF(), kgo.SeedBrokers(proxy.addr()), kgo.DefaultProduceTopic("t"),
 				kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(64))
 			const total = 2000
 			for i := range total {

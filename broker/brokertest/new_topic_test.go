@@ -37,7 +37,7 @@ func newTopic(t *testing.T, name string, partitions int32, replicas int, config 
 // when none are named: nil when it does not answer. A client asks any node it has heard of.
 func metadataAt(t *testing.T, addr string) func(names ...string) []kmsg.MetadataResponseTopic {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(addr))
 	if err != nil {
 		t.Fatal(err)
 	}

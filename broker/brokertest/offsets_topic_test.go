@@ -54,7 +54,7 @@ func TestGroupOutlivesItsCoordinator(t *testing.T) {
 	var members sync.WaitGroup
 	var clients []*kgo.Client
 	for range 2 {
-		client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.ConsumerGroup("workers"), kgo.ConsumeTopics("work"),
+		client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.Addrs()...), kgo.ConsumerGroup("workers"), kgo.ConsumeTopics("work"),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.MetadataMinAge(50*time.Millisecond),
 			kgo.HeartbeatInterval(100*time.Millisecond), kgo.SessionTimeout(20*time.Second), kgo.FetchMaxWait(100*time.Millisecond))
 		if err != nil {
@@ -71,7 +71,7 @@ func TestGroupOutlivesItsCoordinator(t *testing.T) {
 			client.Close()
 		}
 	}()
-	producer, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("work"), kgo.MetadataMinAge(50*time.Millisecond),
+	producer, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("work"), kgo.MetadataMinAge(50*time.Millisecond),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestGroupOutlivesItsCoordinator(t *testing.T) {
 			count := len(seen)
 			mu.Unlock()
 			// A client of its own: kgo keeps asking a coordinator that it once found.
-			fresh, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.RetryTimeout(time.Second))
+			fresh, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.Addrs()...), kgo.RetryTimeout(time.Second))
 			if err != nil {
 				t.Fatal(err)
 			}

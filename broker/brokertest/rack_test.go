@@ -49,7 +49,7 @@ func TestConsumersReadInTheirRack(t *testing.T) {
 		}))
 	newTopic(t, "orders", 3, 3, nil, c.Addrs()...)
 	sources := &batchSources{counts: map[int32]int{}}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("orders"), kgo.ConsumeTopics("orders"), kgo.Rack("b"),
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("orders"), kgo.ConsumeTopics("orders"), kgo.Rack("b"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond), kgo.WithHooks(sources),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.FetchMaxWait(50*time.Millisecond),
 		kgo.RecheckPreferredReplicaInterval(time.Second)) // else kgo stays with one that died; well above FetchMaxWait

@@ -17,7 +17,7 @@ func TestReplicatedRecordsOutliveTheirLeader(t *testing.T) {
 	c := brokertest.StartCluster(t, 3)
 	a := admin(t, c.Addrs()...)
 	newTopic(t, "replicated", 1, 3, minInSync(2), c.Addrs()...)
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("replicated"), kgo.ConsumeTopics("replicated"),
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("replicated"), kgo.ConsumeTopics("replicated"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)

@@ -94,7 +94,7 @@ func newSoak(t *testing.T) *soak {
 		s.acked[p] = map[int64]uint64{}
 	}
 	for n := range soakProducers {
-		client, err := kgo.NewClient(kgo.SeedBrokers(s.nodes.addrs()...), kgo.DefaultProduceTopic(soakTopic),
+		client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(s.nodes.addrs()...), kgo.DefaultProduceTopic(soakTopic),
 			kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.MetadataMinAge(50*time.Millisecond), kgo.ProducerBatchCompression(kgo.NoCompression()))
 		if err != nil {
 			t.Fatal(err)
@@ -198,7 +198,7 @@ func (s *soak) stop() {
 // verify reads every replica.
 func (s *soak) verify() {
 	s.t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.nodes.addrs()...))
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(s.nodes.addrs()...))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -110,7 +110,7 @@ func newTransactionChecker(t *testing.T, seed uint64) *transactionChecker {
 	t.Cleanup(cancel)
 	c := &transactionChecker{broker: b, ctx: ctx, stop: make(chan struct{}), steps: make(chan struct{}), plain: map[string]place{}}
 	c.client = func(opts ...kgo.Opt) *kgo.Client {
-		client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.Addr()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		client, err := kgo.NewClient(append([]kgo.Opt{kgo.AlwaysRetryEOF(), kgo.SeedBrokers(b.Addr()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 			kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }), kgo.MetadataMinAge(10 * time.Millisecond),
 			kgo.FetchMaxWait(20 * time.Millisecond), kgo.TransactionTimeout(time.Minute)}, opts...)...)
 		if err != nil {

@@ -23,7 +23,7 @@ func protocols() map[string][]kgo.Opt {
 
 func transactional(t *testing.T, addrs []string, id string, more ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(addrs...), kgo.TransactionalID(id), kgo.TransactionTimeout(30 * time.Second),
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.AlwaysRetryEOF(), kgo.SeedBrokers(addrs...), kgo.TransactionalID(id), kgo.TransactionTimeout(30 * time.Second),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(10 * time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond })}, more...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func transact(t *testing.T, c *kgo.Client, topic string, end kgo.TransactionEndT
 // valuesOf reads until so many values are there, in order of values.
 func valuesOf(t *testing.T, addrs []string, topic string, level kgo.IsolationLevel, want int) []string {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(level), kgo.FetchMaxWait(50*time.Millisecond))
+	c, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(addrs...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(level), kgo.FetchMaxWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestOffsetsInTransactions(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			producer, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
+			producer, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(b.Addr()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +180,7 @@ func TestOffsetsInTransactions(t *testing.T) {
 // transaction is aborted.
 func copyAll(t *testing.T, addr string, n int, opts []kgo.Opt) {
 	t.Helper()
-	s, err := kgo.NewGroupTransactSession(append([]kgo.Opt{kgo.SeedBrokers(addr), kgo.TransactionalID("copier"), kgo.ConsumerGroup("copy"), kgo.ConsumeTopics("in"),
+	s, err := kgo.NewGroupTransactSession(append([]kgo.Opt{kgo.AlwaysRetryEOF(), kgo.SeedBrokers(addr), kgo.TransactionalID("copier"), kgo.ConsumerGroup("copy"), kgo.ConsumeTopics("in"),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxWait(50 * time.Millisecond)}, opts...)...)
 	if err != nil {

@@ -33,7 +33,7 @@ func TestLogDump(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.AllowAutoTopicCreation(), kgo.DefaultProduceTopic("greetings"))
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(b.Addr()), kgo.AllowAutoTopicCreation(), kgo.DefaultProduceTopic("greetings"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func TestMoneyIsKept(t *testing.T) {
 			}
 		}
 	}
-	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.ConsumeTopics(eventsTopic.Name, rejectionsTopic.Name, balancesTopic.Name),
+	c, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(b.Addr()), kgo.ConsumeTopics(eventsTopic.Name, rejectionsTopic.Name, balancesTopic.Name),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ func (o *output) has(what string) bool {
 // readTo reads a topic from its start until it is enough.
 func readTo(t *testing.T, address, topic string, enough func([]*kgo.Record) bool) []*kgo.Record {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond))
+	c, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(address), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -252,7 +252,7 @@ func (k *killTest) observe(ctx context.Context, address string) {
 // answer.
 func read(t *testing.T, ctx context.Context, address string, topics []string, f func(*kgo.Record)) {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.ConsumeTopics(topics...), kgo.FetchMaxWait(100*time.Millisecond),
+	c, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(address), kgo.ConsumeTopics(topics...), kgo.FetchMaxWait(100*time.Millisecond),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)

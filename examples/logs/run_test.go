@@ -51,7 +51,7 @@ func TestRunsAndGoesOn(t *testing.T) {
 		}
 		write(t, file, "{broken\n")
 	}
-	reader, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.ConsumeTopics(entriesTopic.Name, deadLetters),
+	reader, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(b.Addr()), kgo.ConsumeTopics(entriesTopic.Name, deadLetters),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)

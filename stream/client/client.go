@@ -90,6 +90,7 @@ func (c *Client) options() []kgo.Opt {
 		kgo.SeedBrokers(c.cfg.Bootstrap...),
 		kgo.ClientID(c.cfg.ClientID),
 		kgo.RetryTimeout(c.cfg.RetryTimeout),
+		kgo.AlwaysRetryEOF(), // a broker that dies right after it accepted is not one that asks for SASL
 		kgo.WithLogger(logAdapter{c.cfg.Logger}),
 		kgo.SoftwareNameAndVersion("leat", "1"),
 	}

@@ -169,7 +169,7 @@ func TestProduceAndFetch(t *testing.T) {
 
 func readWithKgo(t *testing.T, topic string, partition int32, n int) []string {
 	t.Helper()
-	k, err := kgo.NewClient(kgo.SeedBrokers(address(t)), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
+	k, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(address(t)), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
 		topic: {partition: kgo.NewOffset().AtStart()},
 	}))
 	if err != nil {
@@ -192,7 +192,7 @@ func readWithKgo(t *testing.T, topic string, partition int32, n int) []string {
 func TestFetchReadsWhatKgoWrites(t *testing.T) {
 	c := connect(t, nil)
 	topic := newTopic(t, c, 1, nil)
-	k, err := kgo.NewClient(kgo.SeedBrokers(address(t)), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.ZstdCompression()))
+	k, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(address(t)), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.ZstdCompression()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -503,7 +503,7 @@ func TestGroupOfTheConsumerProtocol(t *testing.T) {
 	join := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 	join.Group, join.MemberID, join.RebalanceTimeoutMillis = group, "m", 10_000
 	join.SubscribedTopicNames, join.Topics = []string{topic}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	broker, err := kgo.NewClient(kgo.SeedBrokers(address(t)))
+	broker, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(address(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
