@@ -70,7 +70,7 @@ func (m *metrics) gauges(b *Broker) {
 		func() float64 { return truth(b.directory.Damaged() != nil) })
 	gauge("flush_sync", "1 when acknowledged records are fsynced first, the default.", func() float64 { return truth(b.cfg.Flush == FlushSync) })
 	gauge("disk_free_bytes", "Bytes that can still be written to the data directory.", func() float64 {
-		free, err := b.directory.Free()
+		free, _, err := b.directory.Space()
 		if err != nil {
 			return -1
 		}

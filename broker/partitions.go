@@ -127,8 +127,8 @@ func logDirs(directory *storage.Directory, manager *replica.Manager) func() []ha
 		if absolute, err := filepath.Abs(dir.Path); err == nil {
 			dir.Path = absolute
 		}
-		if free, err := directory.Free(); err == nil {
-			dir.Usable = int64(free)
+		if free, total, err := directory.Space(); err == nil {
+			dir.Usable, dir.Total = int64(free), int64(total)
 		}
 		manager.Each(func(r *replica.Replica) {
 			if log := r.Log(); log != nil {

@@ -101,9 +101,9 @@ func (k *killableFS) Lock(name string) (lock io.Closer, err error) {
 	return lock, err
 }
 
-func (k *killableFS) Free(dir string) (free uint64, err error) {
-	err = k.do(func() error { free, err = k.fs.Free(dir); return err })
-	return free, err
+func (k *killableFS) Space(dir string) (free, total uint64, err error) {
+	err = k.do(func() error { free, total, err = k.fs.Space(dir); return err })
+	return free, total, err
 }
 
 // killableFile is a file of a killableFS. Close always goes through.

@@ -68,6 +68,15 @@ func (t *configTarget) key(name string) (list bool, otherwise string, no *refusa
 	return key.Topic.Type == metadata.ListConfig, key.Topic.Default, nil
 }
 
+// knows says whether there is such a configuration for the target.
+func (t *configTarget) knows(name string) bool {
+	_, ok := metadata.LookupDynamicKey(name)
+	if t.resource == metadata.TopicResource {
+		_, ok = metadata.LookupTopicKey(name)
+	}
+	return ok
+}
+
 // check checks the target's whole next configuration.
 func (c *Controller) checkTargetConfig(t *configTarget, next map[string]string) *refusal {
 	if t.resource == metadata.TopicResource {

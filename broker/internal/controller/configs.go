@@ -75,6 +75,9 @@ func (t *configTarget) alter(ops []kmsg.IncrementalAlterConfigsRequestResourceCo
 			return nil, refusef(kerr.InvalidRequest, "Error due to duplicate config keys: %.100s", op.Name)
 		}
 		seen[op.Name] = true
+		if op.Op == kmsg.IncrementalAlterConfigOpDelete && !t.knows(op.Name) {
+			continue // nothing to remove: Kafka's tools remove throttles that nobody has set
+		}
 		list, otherwise, no := t.key(op.Name)
 		if no != nil {
 			return nil, no

@@ -9,7 +9,6 @@ import (
 
 // deviations are answers of exchanges that differ from Kafka's, with the reason.
 var deviations = map[string]string{
-	"alter to remove the unknown, version 1":   "Kafka removes what was never there; here the mistake is told",
 	"alter by an unknown operation, version 1": "Kafka fails with UNKNOWN_SERVER_ERROR",
 	"describe the retention, version 4":        "Kafka does not show its own default among the synonyms",
 }

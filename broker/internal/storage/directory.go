@@ -135,8 +135,8 @@ func (d *Directory) fence(cause error) error {
 	return d.fenced.Load()
 }
 
-// Free returns the bytes that can still be written.
-func (d *Directory) Free() (uint64, error) { return d.env.FS.Free(d.root) }
+// Space returns the size of the disk, and how many bytes of it can still be written.
+func (d *Directory) Space() (free, total uint64, err error) { return d.env.FS.Space(d.root) }
 
 // List returns the logs on disk, by topic and partition.
 func (d *Directory) List() ([]LogID, error) {

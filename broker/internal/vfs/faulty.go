@@ -21,7 +21,7 @@ const (
 	KindSyncDir
 	KindSyncAll
 	KindLock
-	KindFree
+	KindSpace
 	KindRead
 	KindWrite
 	KindSync
@@ -29,7 +29,7 @@ const (
 	KindPreallocate
 )
 
-var kindNames = [...]string{"create", "open", "remove", "rename", "mkdir", "list", "stat", "syncdir", "syncall", "lock", "free",
+var kindNames = [...]string{"create", "open", "remove", "rename", "mkdir", "list", "stat", "syncdir", "syncall", "lock", "space",
 	"read", "write", "sync", "truncate", "preallocate"}
 
 func (k Kind) String() string { return kindNames[k] }
@@ -46,7 +46,7 @@ type Operation struct {
 // Mutates says that the operation changes files, names, or what of them is durable.
 func (o Operation) Mutates() bool {
 	switch o.Kind {
-	case KindOpen, KindList, KindStat, KindFree, KindRead:
+	case KindOpen, KindList, KindStat, KindSpace, KindRead:
 		return false
 	}
 	return true
@@ -202,12 +202,12 @@ func (f *Faulty) Lock(name string) (io.Closer, error) {
 	return f.inner.Lock(name)
 }
 
-// Free implements FS.
-func (f *Faulty) Free(dir string) (uint64, error) {
-	if err := f.before(Operation{Kind: KindFree, Path: dir}); err != nil {
-		return 0, err
+// Space implements FS.
+func (f *Faulty) Space(dir string) (free, total uint64, err error) {
+	if err := f.before(Operation{Kind: KindSpace, Path: dir}); err != nil {
+		return 0, 0, err
 	}
-	return f.inner.Free(dir)
+	return f.inner.Space(dir)
 }
 
 type faultyFile struct {

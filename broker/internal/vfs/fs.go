@@ -52,8 +52,9 @@ type FS interface {
 	SyncAll(dir string) error
 	// Lock takes the exclusive lock file name, creating it; ErrLocked when taken.
 	Lock(name string) (io.Closer, error)
-	// Free returns the bytes available to this process on dir's file system.
-	Free(dir string) (uint64, error)
+	// Space returns the size of dir's file system in bytes, and how many of them are
+	// available to this process.
+	Space(dir string) (free, total uint64, err error)
 }
 
 // File is an open file without a position: every access names its offset, so

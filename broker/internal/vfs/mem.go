@@ -370,8 +370,8 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 	return &memLock{fs: m, key: key}, nil
 }
 
-// Free implements FS: a Mem is never full. Wrap it in a Faulty to fill it.
-func (m *Mem) Free(dir string) (uint64, error) { return 1 << 40, nil }
+// Space implements FS: a Mem is never full. Wrap it in a Faulty to fill it.
+func (m *Mem) Space(string) (free, total uint64, err error) { return 1 << 40, 1 << 40, nil }
 
 type memLock struct {
 	fs   *Mem

@@ -104,8 +104,8 @@ func (OS) Lock(name string) (io.Closer, error) {
 	return f, nil
 }
 
-// Free implements FS.
-func (OS) Free(dir string) (uint64, error) { return freeBytes(filepath.FromSlash(dir)) }
+// Space implements FS.
+func (OS) Space(dir string) (free, total uint64, err error) { return space(filepath.FromSlash(dir)) }
 
 // WriteAt implements File.
 func (f osFile) WriteAt(p []byte, off int64) (int, error) {

@@ -168,8 +168,8 @@ func checkDirectories(t *testing.T, disk FS, dir string) {
 	if _, err := disk.List(path.Join(dir, "z")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("list a removed directory: %v", err)
 	}
-	if free, err := disk.Free(dir); err != nil || free == 0 {
-		t.Errorf("free: %d, %v", free, err)
+	if free, total, err := disk.Space(dir); err != nil || free == 0 || total < free {
+		t.Errorf("%d bytes free of %d, %v", free, total, err)
 	}
 }
 
