@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/leatlog/leat/broker/brokertest"
 )
 
@@ -40,12 +42,18 @@ func TestKafkaTools(t *testing.T) {
 	}
 	topic := fmt.Sprintf("tools-%d", time.Now().UnixNano())
 	group, next := topic+"-group", topic+"-next"
-	records := filepath.Join(t.TempDir(), "delete.json")
-	if err := os.WriteFile(records, fmt.Appendf(nil, `{"partitions":[{"topic":%q,"partition":0,"offset":1}],"version":1}`, topic), 0o600); err != nil {
-		t.Fatal(err)
+	file := func(name, format string, args ...any) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
+	records := file("delete.json", `{"partitions":[{"topic":%q,"partition":0,"offset":1}],"version":1}`, topic)
+	moved := file("moved.json", `{"partitions":[{"topic":%q,"partition":1,"replicas":[1]}],"version":1}`, topic)
+	toMove := file("topics.json", `{"topics":[{"topic":%q}],"version":1}`, topic)
 	const tools = "org.apache.kafka.tools."
-	groups := tools + "consumer.group.ConsumerGroupCommand"
+	const groups, reassign = tools + "consumer.group.ConsumerGroupCommand", tools + "reassign.ReassignPartitionsCommand"
 	var lines strings.Builder
 	for i := range 20 {
 		fmt.Fprintf(&lines, "key%d:value %d\n", i, i)
@@ -83,19 +91,81 @@ func TestKafkaTools(t *testing.T) {
 		{"log-dirs", "", []string{tools + "LogDirsCommand", "--describe", "--topic-list", topic}, `"partition":"` + topic + `-1","size":\d+,"offsetLag":0`},
 		{"api-versions", "", []string{tools + "BrokerApiVersionsCommand"}, `Fetch\(1\): 4 to 18`},
 		{"delete-records", "", []string{tools + "DeleteRecordsCommand", "--offset-json-file", records}, `low_watermark: 1`},
+		{"reassign-generate", "", []string{reassign, "--generate", "--topics-to-move-json-file", toMove, "--broker-list", "1"}, `"topic":"` + topic + `","partition":1,"replicas":\[1\]`},
+		{"reassign-execute", "", []string{reassign, "--execute", "--reassignment-json-file", moved}, "Successfully started partition reassignment for " + topic + "-1"},
+		{"reassign-verify", "", []string{reassign, "--verify", "--reassignment-json-file", moved}, "(?s)Reassignment of partition " + topic + "-1 is completed.*Clearing topic-level throttles on topic " + topic + "$"},
+		{"reassign-list", "", []string{reassign, "--list"}, "No partition reassignments found"},
+		{"leader-election", "", []string{tools + "LeaderElectionCommand", "--election-type", "preferred", "--topic", topic, "--partition", "1"}, "Valid replica already elected"},
+		{"features", "", []string{tools + "FeatureCommand", "--bootstrap-server", address, "describe"}, `transaction.version\s+SupportedMinVersion: 0\s+SupportedMaxVersion: 2\s+FinalizedVersionLevel: 2`},
+		{"config-brokers", "", []string{"kafka.admin.ConfigCommand", "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", "log.retention.ms=360000000"}, "Completed updating default config"},
+		{"config-brokers-delete", "", []string{"kafka.admin.ConfigCommand", "--alter", "--entity-type", "brokers", "--entity-default", "--delete-config", "log.retention.ms"}, "Completed updating default config"},
+		{"verifiable-producer", "", []string{tools + "VerifiableProducer", "--topic", topic, "--max-messages", "50"}, `"sent":50,"acked":50`},
+		{"verifiable-consumer", "", []string{tools + "VerifiableConsumer", "--topic", topic, "--group-id", group + "-verifiable", "--max-messages", "50", "--reset-policy", "earliest"}, `"offsets_committed".*"success":true(?s:.*)shutdown_complete`},
+		{"all-groups", "", []string{tools + "GroupsCommand", "--list"}, group + `-verifiable\s+Classic\s+consumer`},
+		{"streams-resetter", "", []string{tools + "StreamsResetter", "--application-id", topic + "-app", "--input-topics", topic}, `Topic: ` + topic + ` Partition: 1 Offset: 0`},
 		{"cluster-id", "", []string{tools + "ClusterTool", "cluster-id"}, `Cluster ID: \S{22}`},
 		{"cluster-endpoints", "", []string{tools + "ClusterTool", "list-endpoints"}, `unfenced`},
 		{"producer-performance", "", []string{tools + "ProducerPerformance", "--topic", topic, "--num-records", "20000", "--record-size", "100", "--throughput", "-1", "--producer-props", "acks=all", "bootstrap.servers=" + address}, "20000 records sent"},
 		{"consumer-performance", "", []string{tools + "ConsumerPerformance", "--topic", topic, "--messages", "20000"}, `, 200\d\d, `},
 		{"delete", "", []string{tools + "TopicCommand", "--delete", "--topic", topic}, "^$"},
 	} {
-		args := step.args
-		if step.name != "producer-performance" {
-			args = append(args, "--bootstrap-server", address)
-		}
-		out, err := kafkaTool(t, step.input, args...)
-		if err != nil || !regexp.MustCompile(step.want).MatchString(strings.TrimSpace(out)) {
-			t.Errorf("%s: %v, want %s in:\n%.2000s", step.name, err, step.want, out)
-		}
+		t.Run(step.name, func(t *testing.T) {
+			args := step.args
+			if step.name != "producer-performance" && step.name != "features" { // which name it elsewhere
+				args = append(args, "--bootstrap-server", address)
+			}
+			out, err := kafkaTool(t, step.input, args...)
+			if err != nil || !regexp.MustCompile(step.want).MatchString(strings.TrimSpace(out)) {
+				t.Errorf("%v, want %s in:\n%.2000s", err, step.want, out)
+			}
+		})
+	}
+}
+
+// TestKafkaTransactionsTool runs Apache Kafka's tool for transactions.
+func TestKafkaTransactionsTool(t *testing.T) {
+	if os.Getenv("LEAT_TEST_KAFKA_LIB") == "" {
+		t.Skip("LEAT_TEST_KAFKA_LIB names no folder with the jars of Apache Kafka's tools")
+	}
+	address := os.Getenv("LEAT_TEST_KAFKA")
+	if address == "" {
+		address = brokertest.Start(t).Addr()
+	}
+	topic := fmt.Sprintf("txn-%d", time.Now().UnixNano())
+	id := topic + "-app"
+	open := transactional(t, []string{address}, id, kgo.AllowAutoTopicCreation())
+	if err := open.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := open.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("open")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	in := []string{"--topic", topic, "--partition", "0"}
+	for _, step := range []struct {
+		name string
+		args []string
+		want string // a regular expression
+	}{
+		{"list", []string{"list"}, id + `\s+\d+\s+\d+\s+Ongoing`},
+		{"list by pattern", []string{"list", "--transactional-id-pattern", id[:8] + ".*"}, id + `\s+\d+\s+\d+\s+Ongoing`},
+		{"list those of an hour", []string{"list", "--duration-filter", "3600000", "--transactional-id-pattern", id}, `^TransactionalId\s+Coordinator\s+ProducerId\s+TransactionState$`},
+		{"describe", []string{"describe", "--transactional-id", id}, id + `\s+\d+\s+0\s+Ongoing\s+30000\s+\d+\s+\d+\s+` + topic + `-0`},
+		{"describe the unknown", []string{"describe", "--transactional-id", id + "-absent"}, "the ID could not be found"},
+		{"describe-producers", append([]string{"describe-producers"}, in...), `(?m)^\d+\s+0\s+-1\s+0\s+\d+\s+0\s*$`},
+		{"find-hanging", append([]string{"find-hanging"}, in...), `^Topic\s.*Duration\(min\)$`},
+		{"find-hanging by broker", []string{"find-hanging", "--broker-id", "1"}, `^Topic\s.*Duration\(min\)$`},
+		{"abort", append([]string{"abort", "--start-offset", "0"}, in...), "^$"},
+		{"describe-producers, after the abort", append([]string{"describe-producers"}, in...), `(?m)^\d+\s+0\s+0\s+0\s+\d+\s+None\s*$`},
+		{"abort again", append([]string{"abort", "--start-offset", "0"}, in...), "Could not find any open transactions starting at offset 0"},
+		{"force an end", []string{"forceTerminateTransaction", "--transactionalId", id}, "^$"},
+		{"describe, after that", []string{"describe", "--transactional-id", id}, id + `\s+\d+\s+\d+\s+Empty`},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			// What cannot be done is told with an exit status of its own.
+			out, err := kafkaTool(t, "", append([]string{"org.apache.kafka.tools.TransactionsCommand", "--bootstrap-server", address}, step.args...)...)
+			if !regexp.MustCompile(step.want).MatchString(strings.TrimSpace(out)) {
+				t.Errorf("%v, want %s in:\n%.2000s", err, step.want, out)
+			}
+		})
 	}
 }
