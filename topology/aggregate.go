@@ -41,11 +41,12 @@ type step[K, V, A any] func(aggregate A, found bool, r *Record[K, V]) (A, error)
 func Count[R, K, V any](name string, g Grouping[R, K, V], opts ...AggregateOption) *Table[R, int64] {
 	return aggregate(name, "count", g, serde.Int64, true, func(n int64, _ bool, _ *Record[K, V]) (int64, error) {
 		return n + 1, nil
-	}, opts)
+	}, func(a, b int64, _ *Record[K, V]) (int64, error) { return a + b, nil }, opts)
 }
 
 // Reduce combines the values of each key, or of each key and window, in the order
-// in which they arrive; the first is taken as it is. name names the store. f must
+// in which they arrive; the first is taken as it is. Sessions that become one are
+// combined in the same way. name names the store. f must
 // return a new value and not change its arguments in place: the first one may be a
 // record's value, which other operators share. Aggregate is for that.
 func Reduce[R, K, V any](name string, g Grouping[R, K, V], f func(V, V) V, opts ...AggregateOption) *Table[R, V] {
@@ -64,6 +65,8 @@ func reduce[R, K, V any](name string, g Grouping[R, K, V], given bool, f func(V,
 			return r.Value, nil
 		}
 		return f(v, r)
+	}, func(a, b V, r *Record[K, V]) (V, error) {
+		return f(a, &Record[K, V]{Key: r.Key, Value: b, Timestamp: r.Timestamp})
 	}, opts)
 }
 
@@ -90,13 +93,14 @@ func AggregateRecord[R, K, V, A any](name string, g Grouping[R, K, V], value Ser
 
 func fold[R, K, V, A any](name string, g Grouping[R, K, V], value Serde[A], given bool, f func(A, *Record[K, V]) (A, error), opts []AggregateOption) *Table[R, A] {
 	group, _ := g.grouped()
-	initial := initialOf[A](group.stream.t, name, aggregateOptions(opts))
+	o := aggregateOptions(opts)
+	initial, merge := initialOf[A](group.stream.t, name, o), mergerOf[K, V, A](name, g, o)
 	return aggregate(name, "aggregate", g, value, given, func(a A, found bool, r *Record[K, V]) (A, error) {
 		if !found {
 			a = initial()
 		}
 		return f(a, r)
-	}, opts)
+	}, merge, opts)
 }
 
 // initialOf returns what makes the first value of an aggregate.
@@ -123,7 +127,7 @@ func aggregateOptions(opts []AggregateOption) options {
 }
 
 // aggregate adds a stateful operator.
-func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V], value Serde[A], given bool, f step[K, V, A], opts []AggregateOption) *Table[R, A] {
+func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V], value Serde[A], given bool, f step[K, V, A], merge merger[K, V, A], opts []AggregateOption) *Table[R, A] {
 	group, windows := g.grouped()
 	s, o := group.stream, aggregateOptions(opts)
 	t := s.t
@@ -140,9 +144,12 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 	if o.initial != nil && kind != "aggregate" && kind != "aggregate-table" {
 		t.mistake(name, "Initial is for Aggregate, this is a %s: leave it out", kind)
 	}
+	if o.merger != nil && kind != "aggregate" {
+		t.mistake(name, "Merger is for Aggregate, this is a %s, which combines sessions by itself: leave it out", kind)
+	}
 	policy := t.policyOf(o)
 	spec := aggregation[R, K, V, A]{
-		step: f, policy: policy, key: s.key, value: value, input: s.value, result: g.result, onClose: o.onClose, mutable: kind == "aggregate",
+		step: f, merge: merge, policy: policy, key: s.key, value: value, input: s.value, result: g.result, onClose: o.onClose, mutable: kind == "aggregate",
 	}
 	n := graph.Node{
 		Name: name, Kind: kind, Durable: true, ByKey: true, Inputs: []int{s.node}, DeadLetter: policy.deadLetter,
@@ -158,16 +165,23 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 	case windows == nil:
 	case windows.complaint() != "":
 		t.mistake(name, "%s", windows.complaint())
-	case o.retention != 0 && o.retention < windows.size+windows.grace:
-		t.mistake(name, "the retention is %v: it must be at least size plus grace, %v", o.retention, windows.size+windows.grace)
+	case o.retention != 0 && o.retention < windows.retention():
+		t.mistake(name, "the retention is %v: it must be at least %v", o.retention, windows.retentionText())
 	default:
-		spec.windows, spec.retention = *windows, max(o.retention, windows.size+windows.grace)
-		n.Store.Kind, n.Store.WindowSize, n.Store.Retention = state.Window, windows.size, spec.retention
+		spec.windows, spec.retention = *windows, max(o.retention, windows.retention())
+		n.Store.Kind, n.Store.WindowSize = state.Window, windows.size
+		// A restore may come after a commit that closed windows and did not get to its end:
+		// without transactions it must find them once more.
+		n.Store.Retention = spec.retention + windows.retention()
 		n.Detail = windows.String() + ", emits on update"
 		if o.onClose {
 			n.Detail = windows.String() + ", emits on close"
 		}
 		compile = spec.windowed
+		if windows.kind == sessionWindows {
+			n.Store.Kind, n.Store.WindowSize = state.Session, 0
+			compile = spec.sessions
+		}
 	}
 	id := t.add(n, code{compile: compile})
 	return &Table[R, A]{t, id, g.resultSerde(), value, windows != nil}
@@ -176,6 +190,7 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 // aggregation is what the engine of an aggregation needs to know.
 type aggregation[R, K, V, A any] struct {
 	step    step[K, V, A]
+	merge   merger[K, V, A]
 	policy  ErrorPolicy
 	key     Serde[K]
 	value   Serde[A]

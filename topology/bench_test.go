@@ -137,6 +137,35 @@ func BenchmarkWindowedCount(b *testing.B) {
 	})
 }
 
+// A thousand keys. In "grow" each has one session that grows with each of its records; in
+// "merge" each third record joins two sessions; in "close" a session has four records and
+// is emitted when it closes.
+func BenchmarkSessionAggregate(b *testing.B) {
+	sessions := func(w topology.Windows, opts ...topology.AggregateOption) *topology.Topology {
+		top := topology.New()
+		opts = append(opts, topology.Merger(func(a, b int64) int64 { return a + b }))
+		table := topology.Aggregate("s", topology.From(top, in).GroupByKey().Window(w), serde.Int64,
+			func(n int64, v string) int64 { return n + int64(len(v)) }, opts...)
+		topology.To(table.Stream(), topology.NewTopic("out", serde.Session(serde.String), serde.Int64))
+		return top
+	}
+	key := func(i int) string { return fmt.Sprintf("user-%06d", i%1000) }
+	run := func(name string, top *topology.Topology, at func(round int) int) {
+		b.Run(name, func(b *testing.B) {
+			benchmarkOverTime(b, top, 10_000, func(i int) plan.Record {
+				return rec(key(i), "GET /index.html", int64(at(i/1000)))
+			})
+		})
+	}
+	run("grow", sessions(topology.Session(time.Second)), func(round int) int { return 100 * round })
+	run("merge", sessions(topology.Session(10*ms).Grace(10*time.Second)), func(round int) int {
+		return 100*(round/3) + []int{0, 20, 10}[round%3]
+	})
+	run("close", sessions(topology.Session(10*ms), topology.OnWindowClose()), func(round int) int {
+		return 100*(round/4) + round%4
+	})
+}
+
 // A hundred records a millisecond of a thousand keys, one in two of which finds a partner.
 func BenchmarkStreamStreamJoin(b *testing.B) {
 	top := topology.New()

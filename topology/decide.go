@@ -80,8 +80,8 @@ func Decide[K, S, C, E any](name string, commands *Stream[K, C], of Serde[S], d 
 	case commands.key == nil:
 		t.mistake(name, "there is no serde for the keys of the commands: call WithKeySerde on the stream first")
 	}
-	if o.onClose || o.retention != 0 || o.initial != nil {
-		t.mistake(name, "OnWindowClose, Retention and Initial are for aggregations, this is a decider: leave them out")
+	if o.aggregates() {
+		t.mistake(name, "OnWindowClose, Retention, Initial and Merger are for aggregations, this is a decider: leave them out")
 	}
 	policy := t.policyOf(o)
 	var value Serde[Versioned[S]]

@@ -141,7 +141,7 @@ func TestDecideMistakes(t *testing.T) {
 	for _, want := range []string{
 		`operator "empty": the decider needs Decide and Evolve`,
 		`operator "stateless": the serde of the states is nil`,
-		`operator "closing": OnWindowClose, Retention and Initial are for aggregations, this is a decider: leave them out`,
+		`operator "closing": OnWindowClose, Retention, Initial and Merger are for aggregations, this is a decider: leave them out`,
 		`operator "scattered": it works by key, but "in.select-key" changed the keys, so a repartition topic is needed before it: Repartition("...")`,
 	} {
 		if !strings.Contains(err.Error(), want) {

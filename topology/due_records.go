@@ -20,39 +20,4 @@ func (d dueRecord) before(other dueRecord) bool {
 }
 
 // dueRecords is a heap, the next one first.
-type dueRecords []dueRecord
-
-func (h *dueRecords) push(d dueRecord) {
-	*h = append(*h, d)
-	list := *h
-	for at := len(list) - 1; at > 0; {
-		parent := (at - 1) / 2
-		if !list[at].before(list[parent]) {
-			return
-		}
-		list[at], list[parent] = list[parent], list[at]
-		at = parent
-	}
-}
-
-// pop removes the first one.
-func (h *dueRecords) pop() dueRecord {
-	list := *h
-	first, last := list[0], len(list)-1
-	list[0], list[last] = list[last], dueRecord{}
-	list = list[:last]
-	*h = list
-	for at := 0; ; {
-		least := at
-		for child := 2*at + 1; child <= 2*at+2 && child < len(list); child++ {
-			if list[child].before(list[least]) {
-				least = child
-			}
-		}
-		if least == at {
-			return first
-		}
-		list[at], list[least] = list[least], list[at]
-		at = least
-	}
-}
+type dueRecords = minHeap[dueRecord]

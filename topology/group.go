@@ -1,9 +1,7 @@
 package topology
 
 import (
-	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/leatlog/leat/topology/internal/graph"
 	"github.com/leatlog/leat/topology/plan"
@@ -140,47 +138,6 @@ func (g *Grouped[K, V]) grouped() (*Grouped[K, V], *Windows) { return g, nil }
 func (g *Grouped[K, V]) resultSerde() Serde[K]               { return g.stream.key }
 func (g *Grouped[K, V]) result(key K, _ Window) K            { return key }
 
-// Windows says how event time is cut into windows. The zero value is not valid:
-// begin with Tumbling or Hopping.
-type Windows struct{ size, advance, grace time.Duration }
-
-// Tumbling windows have a size and follow each other without gap or overlap.
-// They begin at multiples of size since the Unix epoch, as in Kafka Streams.
-func Tumbling(size time.Duration) Windows { return Windows{size: size, advance: size} }
-
-// Hopping windows have a size and begin at multiples of advance, so that each
-// record is in size/advance of them. The first ones begin at 0, not before.
-func Hopping(size, advance time.Duration) Windows { return Windows{size: size, advance: advance} }
-
-// Grace is how long after its end, in event time, a window still takes late
-// records; 0 by default. Records later than that are dropped and counted.
-func (w Windows) Grace(grace time.Duration) Windows {
-	w.grace = grace
-	return w
-}
-
-// String describes the windows, as in "tumbling 1m0s, grace 10s".
-func (w Windows) String() string {
-	if w.size == w.advance {
-		return fmt.Sprintf("tumbling %v, grace %v", w.size, w.grace)
-	}
-	return fmt.Sprintf("hopping %v every %v, grace %v", w.size, w.advance, w.grace)
-}
-
-// complaint says what is wrong with the windows, "" when nothing is.
-func (w Windows) complaint() string {
-	whole := func(d time.Duration) bool { return d%time.Millisecond == 0 }
-	switch {
-	case w.size < time.Millisecond || !whole(w.size):
-		return fmt.Sprintf("the window size is %v: it must be whole milliseconds, and at least one", w.size)
-	case w.advance < time.Millisecond || w.advance > w.size || !whole(w.advance):
-		return fmt.Sprintf("the windows advance by %v: it must be whole milliseconds, from 1ms to the size, %v", w.advance, w.size)
-	case w.grace < 0 || !whole(w.grace):
-		return fmt.Sprintf("the grace is %v: it must be whole milliseconds, and not negative", w.grace)
-	}
-	return ""
-}
-
 // WindowedGroup is a stream grouped by its key and by windows of event time.
 type WindowedGroup[K, V any] struct {
 	group   *Grouped[K, V]
@@ -199,6 +156,9 @@ func (g *WindowedGroup[K, V]) result(key K, window Window) WindowedKey[K] {
 func (g *WindowedGroup[K, V]) resultSerde() Serde[WindowedKey[K]] {
 	if g.group.stream.key == nil {
 		return nil
+	}
+	if g.windows.kind == sessionWindows {
+		return serde.Session(g.group.stream.key)
 	}
 	return serde.Windowed(g.group.stream.key, g.windows.size)
 }

@@ -18,7 +18,7 @@ type (
 	// GroupOption is an option of GroupByKey: Named, Partitions, OnError.
 	GroupOption interface{ ofGroup(*options) }
 	// AggregateOption is an option of Count, Reduce and Aggregate: OnUpdate,
-	// OnWindowClose, Retention, InMemory, Initial, OnError.
+	// OnWindowClose, Retention, InMemory, Initial, Merger, OnError.
 	AggregateOption interface{ ofAggregate(*options) }
 )
 
@@ -34,6 +34,12 @@ type options struct {
 	retention   time.Duration
 	inMemory    bool
 	initial     any
+	merger      any
+}
+
+// aggregates tells whether an option is set that only aggregations have.
+func (o options) aggregates() bool {
+	return o.onClose || o.retention != 0 || o.initial != nil || o.merger != nil
 }
 
 // NameOption is what Named returns.
@@ -99,8 +105,9 @@ func OnWindowClose() AggregateOption {
 	return aggregateFunc(func(s *options) { s.onClose = true })
 }
 
-// Retention is how long after its start a window stays in the store. It is at
-// least, and by default, the window's size plus grace.
+// Retention is how long after its start a window, and after its end a session, stays in
+// the store. It is at least, and by default, the window's size, or the session's gap,
+// plus grace.
 func Retention(d time.Duration) AggregateOption {
 	return aggregateFunc(func(s *options) { s.retention = d })
 }
@@ -114,6 +121,15 @@ func InMemory() AggregateOption {
 // A must be the aggregate's type; Build reports it if not.
 func Initial[A any](f func() A) AggregateOption {
 	return aggregateFunc(func(s *options) { s.initial = f })
+}
+
+// Merger combines the aggregates of two sessions that become one, the earlier one first.
+// Aggregate over sessions needs it. f must return a new value, or one of the two, and not
+// change them in place: what it made counts only if the record that joins the sessions
+// does. The initial value must be neutral to it, since it is left out. A must be the
+// aggregate's type; Build reports it if not.
+func Merger[A any](f func(A, A) A) AggregateOption {
+	return aggregateFunc(func(s *options) { s.merger = f })
 }
 
 // ErrorPolicy says what an operator does with a record that it fails on: because

@@ -110,8 +110,8 @@ func joinStreams[K, A, B, R any](name string, kind graph.Kind, a *Stream[K, A], 
 	if !given {
 		t.mistake(name, "the function of this %s is nil", kind)
 	}
-	if o.onClose || o.retention != 0 || o.initial != nil {
-		t.mistake(name, "OnWindowClose, Retention and Initial are for aggregations, this is a join of streams: leave them out")
+	if o.aggregates() {
+		t.mistake(name, "OnWindowClose, Retention, Initial and Merger are for aggregations, this is a join of streams: leave them out")
 	}
 	if complaint := within.complaint(); complaint != "" {
 		t.mistake(name, "%s", complaint)

@@ -19,8 +19,8 @@ func ToTable[K, V any](name string, s *Stream[K, V], opts ...TableOption) *Table
 	if complaint := s.unwritable(); complaint != "" {
 		t.mistake(name, "%s", complaint)
 	}
-	if o.onClose || o.retention != 0 || o.initial != nil {
-		t.mistake(name, "OnWindowClose, Retention and Initial are for aggregations, this is a table of a stream: leave them out")
+	if o.aggregates() {
+		t.mistake(name, "OnWindowClose, Retention, Initial and Merger are for aggregations, this is a table of a stream: leave them out")
 	}
 	policy := t.policyOf(o)
 	spec := aggregation[K, K, V, V]{policy: policy, key: s.key, value: s.value, input: s.value, result: func(key K, _ Window) K { return key }}

@@ -116,7 +116,7 @@ func aggregateTable[K, V, A any](name string, kind graph.Kind, g *GroupedTable[K
 			return a, errUnchanged // nothing can be taken out of a group that has no aggregate
 		}
 		return f(a, found, &r.Value), nil
-	}, opts)
+	}, nil, opts)
 }
 
 // tableGrouping is what the engine of a GroupTable needs to know.

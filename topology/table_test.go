@@ -131,7 +131,7 @@ func TestTableMistakes(t *testing.T) {
 	for _, want := range []string{
 		`operator "by-length": it works by key, but "in.select-key" changed the keys, so a repartition topic is needed before it: Repartition("...")`,
 		`operator "unwritable": there is no serde for its values, of type int, behind "in.map-values": call WithValueSerde on the stream first`,
-		`operator "early": OnWindowClose, Retention and Initial are for aggregations, this is a table of a stream: leave them out`,
+		`operator "early": OnWindowClose, Retention, Initial and Merger are for aggregations, this is a table of a stream: leave them out`,
 		`operator "windowed": it joins with "w", whose keys are windows`,
 		`operator "foreign": it joins with a table of another topology: declare both in one`,
 	} {

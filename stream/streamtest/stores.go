@@ -92,7 +92,7 @@ func decodeStored[V any](serde topology.Serde[V], stored []byte) (v V, err error
 type Entry[K, V any] struct {
 	Key   K
 	Value V
-	// Window is set in window stores.
+	// Window is set in window and session stores.
 	Window topology.Window
 }
 
@@ -181,5 +181,50 @@ func (w *WindowStore[K, V]) All() []Entry[K, V] {
 		return err
 	})
 	slices.SortStableFunc(list, func(a, b Entry[K, V]) int { return cmp.Compare(a.Window.Start, b.Window.Start) })
+	return list
+}
+
+// SessionStore looks into a session store.
+type SessionStore[K, V any] struct{ Store[K, V] }
+
+// NewSessionStore returns a view of a session store by its operator's name.
+func NewSessionStore[K, V any](d *Driver, name string, key topology.Serde[K], value topology.Serde[V]) *SessionStore[K, V] {
+	d.t.Helper()
+	d.storesOf(name, state.Session)
+	return &SessionStore[K, V]{Store[K, V]{d, name, key, value}}
+}
+
+// Get returns the value of a key's session, from the time of its first record to that of
+// its last one.
+func (s *SessionStore[K, V]) Get(key K, start, end time.Time) (V, bool) {
+	s.driver.t.Helper()
+	raw, err := s.key.Append(nil, key)
+	if err != nil {
+		s.driver.t.Fatalf("streamtest: store %q: key %v: %v", s.name, key, err)
+	}
+	return lookUp(s.driver, s.name, state.Session, state.SessionKey(nil, start.UnixMilli(), end.UnixMilli(), raw), s.value)
+}
+
+// All returns everything in the store, ordered by the sessions' ends.
+func (s *SessionStore[K, V]) All() []Entry[K, V] {
+	s.driver.t.Helper()
+	var list []Entry[K, V]
+	s.driver.scan(s.name, state.Session, func(key, stored []byte) error {
+		start, end, raw, ok := state.SplitSessionKey(key)
+		if !ok {
+			return errors.New("the key has no session")
+		}
+		if end < 0 {
+			return nil // a note of the operator's own
+		}
+		k, err := s.key.Decode(raw)
+		if err != nil {
+			return err
+		}
+		v, err := decodeStored(s.value, stored)
+		list = append(list, Entry[K, V]{Key: k, Value: v, Window: topology.Window{Start: start, End: end}})
+		return err
+	})
+	slices.SortStableFunc(list, func(a, b Entry[K, V]) int { return cmp.Compare(a.Window.End, b.Window.End) })
 	return list
 }

@@ -1,0 +1,97 @@
+package topology
+
+import (
+	"fmt"
+	"time"
+)
+
+// windowKind is what the bounds of windows come from.
+type windowKind uint8
+
+const (
+	// timeWindows are cut by time alone: tumbling and hopping ones.
+	timeWindows windowKind = iota
+	// sessionWindows and slidingWindows have the bounds that each key's records give them.
+	sessionWindows
+	slidingWindows
+)
+
+// Windows says how event time is cut into windows. The zero value is not valid:
+// begin with Tumbling, Hopping, Sliding or Session.
+type Windows struct {
+	kind windowKind
+	// size is a session's gap, and of sliding windows the time difference.
+	size, advance, grace time.Duration
+}
+
+// Tumbling windows have a size and follow each other without gap or overlap.
+// They begin at multiples of size since the Unix epoch, as in Kafka Streams.
+func Tumbling(size time.Duration) Windows { return Windows{size: size, advance: size} }
+
+// Hopping windows have a size and begin at multiples of advance, so that each
+// record is in size/advance of them. The first ones begin at 0, not before.
+func Hopping(size, advance time.Duration) Windows { return Windows{size: size, advance: advance} }
+
+// Session windows are as long as a key is active: records that are at most gap apart
+// belong to one session, from the time of its first record to that of its last one,
+// both included. A record between two sessions makes one of them. Aggregate needs a Merger
+// for that. Results on update say when a session is gone, with a null value for its
+// bounds, before they tell what took its place.
+func Session(gap time.Duration) Windows { return Windows{kind: sessionWindows, size: gap} }
+
+// Grace is how long after its end, in event time, a window still takes late
+// records; 0 by default. Records later than that are dropped and counted. A session
+// ends in this sense when the gap after its last record has passed.
+func (w Windows) Grace(grace time.Duration) Windows {
+	w.grace = grace
+	return w
+}
+
+// closing is how long after its End a session or sliding window takes records.
+func (w Windows) closing() time.Duration {
+	if w.kind == sessionWindows {
+		return w.size + w.grace
+	}
+	return w.grace
+}
+
+// keep is how long after its End a session or sliding window is of use for others.
+func (w Windows) keep() time.Duration { return w.closing() }
+
+// retention is how long, at least, rows are kept: after the start of a window, after the
+// end of a session.
+func (w Windows) retention() time.Duration { return w.size + w.grace }
+
+func (w Windows) retentionText() string {
+	if w.kind == sessionWindows {
+		return fmt.Sprintf("gap plus grace, %v", w.retention())
+	}
+	return fmt.Sprintf("size plus grace, %v", w.retention())
+}
+
+// String describes the windows, as in "tumbling 1m0s, grace 10s".
+func (w Windows) String() string {
+	switch {
+	case w.kind == sessionWindows:
+		return fmt.Sprintf("session gap %v, grace %v", w.size, w.grace)
+	case w.size == w.advance:
+		return fmt.Sprintf("tumbling %v, grace %v", w.size, w.grace)
+	}
+	return fmt.Sprintf("hopping %v every %v, grace %v", w.size, w.advance, w.grace)
+}
+
+// complaint says what is wrong with the windows, "" when nothing is.
+func (w Windows) complaint() string {
+	whole := func(d time.Duration) bool { return d%time.Millisecond == 0 }
+	switch {
+	case w.kind == sessionWindows && (w.size < time.Millisecond || !whole(w.size)):
+		return fmt.Sprintf("the gap between sessions is %v: it must be whole milliseconds, and at least one", w.size)
+	case w.size < time.Millisecond || !whole(w.size):
+		return fmt.Sprintf("the window size is %v: it must be whole milliseconds, and at least one", w.size)
+	case w.kind == timeWindows && (w.advance < time.Millisecond || w.advance > w.size || !whole(w.advance)):
+		return fmt.Sprintf("the windows advance by %v: it must be whole milliseconds, from 1ms to the size, %v", w.advance, w.size)
+	case w.grace < 0 || !whole(w.grace):
+		return fmt.Sprintf("the grace is %v: it must be whole milliseconds, and not negative", w.grace)
+	}
+	return ""
+}
