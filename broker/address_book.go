@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/leatlog/leat/broker/internal/gossip"
+	"github.com/leatlog/leat/broker/internal/quorum"
 	"github.com/leatlog/leat/broker/internal/vfs"
 )
 
@@ -35,6 +36,9 @@ type addressPage struct {
 	// BrokerEpoch is that of the broker's last registration: the logs are those that it
 	// had then, or later ones.
 	BrokerEpoch *int64 `json:"broker_epoch,omitempty"`
+	// Voted is the directory with which this node was a voter of the metadata quorum. A
+	// vote that was taken from it is not asked for again.
+	Voted quorum.Directory `json:"voted,omitempty"`
 }
 
 type knownAddress struct {

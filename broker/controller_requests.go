@@ -12,6 +12,9 @@ import (
 
 // Decide implements handler.Controller.
 func (c *controllerClient) Decide(request kmsg.Request, done func(kmsg.Response)) {
+	if c.askQuorum(request, done) {
+		return
+	}
 	asked := request.GetVersion()
 	remote := request
 	if !c.local {

@@ -299,7 +299,7 @@ func (m *membership) tick(tick int) error {
 	m.describe(&m.meta)
 	m.gossip.SetMeta(m.meta)
 	if tick%joinTicks == 0 {
-		m.askIn(members)
+		return m.askIn(members)
 	}
 	return nil
 }
@@ -332,26 +332,34 @@ func (m *membership) conclude() error {
 }
 
 // askIn asks the controllers to take this node into the quorum, and into the voters
-// when it is set to, until they did: the active one does.
-func (m *membership) askIn(members []gossip.Member) {
+// when it is set to, until they did: the active one does. A vote that was taken from it by
+// RemoveRaftVoter only comes back by AddRaftVoter.
+func (m *membership) askIn(members []gossip.Member) error {
 	o := m.outcome.Load()
 	if o == nil || m.formation == nil {
-		return
+		return nil
 	}
-	request := joinRequest{Directory: o.Directory, Node: o.Node, Voter: m.cfg.AutoJoin && slices.Contains(m.cfg.Roles, ControllerRole)}
-	if node := m.node.Load(); node != nil {
-		role := node.Role()
-		if role == quorum.Voter || role == quorum.Learner && !request.Voter {
-			return
+	node := m.node.Load()
+	if node != nil && node.Voted() {
+		if err := m.book.keep(func(p *addressPage) { p.Voted = o.Directory }); err != nil {
+			return err
 		}
-	} else if o.Node >= 0 {
-		return // it is about to start
+	}
+	request := joinRequest{Directory: o.Directory, Node: o.Node, Voter: m.cfg.AutoJoin && slices.Contains(m.cfg.Roles, ControllerRole) &&
+		m.book.page().Voted != o.Directory}
+	switch {
+	case node == nil && o.Node >= 0:
+		return nil // it is about to start
+	case node == nil:
+	case node.Role() == quorum.Voter, node.Role() == quorum.Learner && !request.Voter:
+		return nil
 	}
 	for _, x := range members {
 		if x.Controller && x.Cluster == o.Cluster && x.Address != m.cfg.Gossip {
 			m.post(x.Name, envelope{Join: &request})
 		}
 	}
+	return nil
 }
 
 func (m *membership) sendFormation(to quorum.Directory, message []byte) {

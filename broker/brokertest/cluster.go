@@ -23,6 +23,8 @@ type Cluster struct {
 // returns when every node serves clients. A node that dies is fenced after 2 s,
 // sooner than by default.
 //
+// Each is to be one of n controllers, unless an option sets BootstrapExpect.
+//
 // Options hold for every node. Dir makes each node a folder of that directory, and
 // InMemoryDisk gives each a disk of its own; InMemoryNetwork is not possible.
 func StartCluster(t testing.TB, n int, opts ...Option) *Cluster {
@@ -43,7 +45,10 @@ func StartCluster(t testing.TB, n int, opts ...Option) *Cluster {
 		default:
 			b.config.DataDir = filepath.Join(b.config.DataDir, fmt.Sprint("node-", i))
 		}
-		b.config.Gossip, b.config.BootstrapExpect = gossip[i], n
+		b.config.Gossip = gossip[i]
+		if b.config.BootstrapExpect == broker.DefaultConfig().BootstrapExpect {
+			b.config.BootstrapExpect = n
+		}
 		if i > 0 {
 			b.config.Join = gossip[:1]
 		}

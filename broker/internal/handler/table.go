@@ -55,6 +55,7 @@ var apis = []api{
 	{45, 0, 1, alterPartitionReassignments},
 	{46, 0, 0, listPartitionReassignments},
 	{47, 0, 0, offsetDelete},
+	{55, 0, 2, describeQuorum},
 	{57, 0, 2, updateFeatures},
 	{60, 0, 2, describeCluster},
 	{61, 0, 0, describeProducers},
@@ -65,6 +66,8 @@ var apis = []api{
 	{69, 0, 1, consumerGroupDescribe},
 	{74, 0, 1, listConfigResources},
 	{75, 0, 0, describeTopicPartitions},
+	{80, 0, 1, addRaftVoter},
+	{81, 0, 0, removeRaftVoter},
 }
 
 // nodeAPIs are served besides on the listener that only nodes of the cluster connect

@@ -21,6 +21,7 @@ type Member struct {
 
 	voters   *raftpb.ConfState
 	role     atomic.Int32 // a Role, for readers on other goroutines
+	voted    atomic.Bool  // it was a voter since the start; as role
 	applied  uint64
 	readable atomic.Int64 // the offset after the last applied entry, for readers on other goroutines
 	// sinceEntries and sinceBytes count what was applied since the last checkpoint.
@@ -35,6 +36,8 @@ type Member struct {
 	ledSince      int            // the tick at which this member last became leader
 	heard         map[uint64]int // the tick at which each member was last heard
 	snapshots     map[uint64]int // the tick at which each member was sent a checkpoint that it did not confirm
+	caughtUp      map[uint64]int // the tick at which each member last had caught up; nil unless this one leads
+	lastAtTick    uint64         // the log's last index at the last tick
 	changing      *voterChange   // of this leader; nil when none is under way
 	checkpointDue bool
 
@@ -98,6 +101,7 @@ func OpenMember(cfg Config) (*Member, error) {
 func (m *Member) Tick() {
 	m.ticks++
 	m.raft.Tick()
+	m.noteCaughtUp()
 	for id, since := range m.snapshots {
 		if m.ticks-since >= snapshotTicks {
 			delete(m.snapshots, id)

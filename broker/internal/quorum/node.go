@@ -197,6 +197,9 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 // Role is what this replica is in the quorum, as applied.
 func (n *Node) Role() Role { return n.member.Role() }
 
+// Voted says that this replica was a voter, as applied, at some time since its start.
+func (n *Node) Voted() bool { return n.member.voted.Load() }
+
 // TransferLeadership is Member.TransferLeadership; it does not wait for its success.
 func (n *Node) TransferLeadership(ctx context.Context) (bool, error) {
 	begun := false

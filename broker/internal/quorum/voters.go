@@ -245,6 +245,7 @@ func (m *Member) setVoters(state *raftpb.ConfState) {
 	switch {
 	case slices.Contains(voters, m.self()) && (len(state.GetVotersOutgoing()) == 0 || slices.Contains(state.GetVotersOutgoing(), m.self().raftID())):
 		m.role.Store(int32(Voter))
+		m.voted.Store(true)
 	case slices.Contains(voters, m.self()), slices.Contains(learners, m.self()):
 		// Until the old voters are out, theirs are the votes that decide.
 		m.role.Store(int32(Learner))
