@@ -178,9 +178,12 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 			n.Detail = windows.String() + ", emits on close"
 		}
 		compile = spec.windowed
-		if windows.kind == sessionWindows {
+		switch windows.kind {
+		case sessionWindows:
 			n.Store.Kind, n.Store.WindowSize = state.Session, 0
 			compile = spec.sessions
+		case slidingWindows:
+			compile = spec.sliding
 		}
 	}
 	id := t.add(n, code{compile: compile})

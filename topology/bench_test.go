@@ -166,6 +166,17 @@ func BenchmarkSessionAggregate(b *testing.B) {
 	})
 }
 
+// A thousand keys, each with a record every 100 ms, in windows of half a second: each
+// record is in a dozen windows and opens two.
+func BenchmarkSlidingCount(b *testing.B) {
+	top := topology.New()
+	table := topology.Count("s", topology.From(top, in).GroupByKey().Window(topology.Sliding(500*ms)))
+	topology.To(table.Stream(), topology.NewTopic("out", serde.Windowed(serde.String, 500*ms), serde.Int64))
+	benchmarkOverTime(b, top, 10_000, func(i int) plan.Record {
+		return rec(fmt.Sprintf("user-%06d", i%1000), "GET /index.html", int64(500+i/1000*100))
+	})
+}
+
 // A hundred records a millisecond of a thousand keys, one in two of which finds a partner.
 func BenchmarkStreamStreamJoin(b *testing.B) {
 	top := topology.New()

@@ -107,7 +107,7 @@ func OnWindowClose() AggregateOption {
 
 // Retention is how long after its start a window, and after its end a session, stays in
 // the store. It is at least, and by default, the window's size, or the session's gap,
-// plus grace.
+// plus grace; of sliding windows twice the time difference, plus grace, plus 1 ms.
 func Retention(d time.Duration) AggregateOption {
 	return aggregateFunc(func(s *options) { s.retention = d })
 }

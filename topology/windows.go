@@ -39,6 +39,14 @@ func Hopping(size, advance time.Duration) Windows { return Windows{size: size, a
 // bounds, before they tell what took its place.
 func Session(gap time.Duration) Windows { return Windows{kind: sessionWindows, size: gap} }
 
+// Sliding windows hold records of a key that are at most difference apart (KIP-450). There
+// is a window for each combination of records that such a span of time can hold: one that
+// ends with each record, and one that begins behind it. Both bounds of a window belong to
+// it, End is Start plus difference. The first ones begin at 0, not before.
+func Sliding(difference time.Duration) Windows {
+	return Windows{kind: slidingWindows, size: difference}
+}
+
 // Grace is how long after its end, in event time, a window still takes late
 // records; 0 by default. Records later than that are dropped and counted. A session
 // ends in this sense when the gap after its last record has passed.
@@ -56,15 +64,30 @@ func (w Windows) closing() time.Duration {
 }
 
 // keep is how long after its End a session or sliding window is of use for others.
-func (w Windows) keep() time.Duration { return w.closing() }
+func (w Windows) keep() time.Duration {
+	if w.kind == slidingWindows {
+		// The earliest record that is not late may be in the right window of one that is
+		// 1 ms and the time difference before it, and learns of it from its left window.
+		return w.grace + w.size + time.Millisecond
+	}
+	return w.closing()
+}
 
 // retention is how long, at least, rows are kept: after the start of a window, after the
 // end of a session.
-func (w Windows) retention() time.Duration { return w.size + w.grace }
+func (w Windows) retention() time.Duration {
+	if w.kind == slidingWindows {
+		return w.keep() + w.size
+	}
+	return w.size + w.grace
+}
 
 func (w Windows) retentionText() string {
 	if w.kind == sessionWindows {
 		return fmt.Sprintf("gap plus grace, %v", w.retention())
+	}
+	if w.kind == slidingWindows {
+		return fmt.Sprintf("twice the time difference plus grace plus 1ms, %v", w.retention())
 	}
 	return fmt.Sprintf("size plus grace, %v", w.retention())
 }
@@ -74,6 +97,8 @@ func (w Windows) String() string {
 	switch {
 	case w.kind == sessionWindows:
 		return fmt.Sprintf("session gap %v, grace %v", w.size, w.grace)
+	case w.kind == slidingWindows:
+		return fmt.Sprintf("sliding %v, grace %v", w.size, w.grace)
 	case w.size == w.advance:
 		return fmt.Sprintf("tumbling %v, grace %v", w.size, w.grace)
 	}
@@ -86,6 +111,8 @@ func (w Windows) complaint() string {
 	switch {
 	case w.kind == sessionWindows && (w.size < time.Millisecond || !whole(w.size)):
 		return fmt.Sprintf("the gap between sessions is %v: it must be whole milliseconds, and at least one", w.size)
+	case w.kind == slidingWindows && (w.size < time.Millisecond || !whole(w.size)):
+		return fmt.Sprintf("the time difference is %v: it must be whole milliseconds, and at least one", w.size)
 	case w.size < time.Millisecond || !whole(w.size):
 		return fmt.Sprintf("the window size is %v: it must be whole milliseconds, and at least one", w.size)
 	case w.kind == timeWindows && (w.advance < time.Millisecond || w.advance > w.size || !whole(w.advance)):
