@@ -32,7 +32,7 @@ type clusterFlags struct {
 // ClusterCommand returns `leat cluster`: what an operator does to a cluster's brokers.
 func ClusterCommand() *cobra.Command {
 	var f clusterFlags
-	c := &cobra.Command{Use: "cluster", Short: "Move replicas between brokers, take brokers out, change the quorum"}
+	c := &cobra.Command{Use: "cluster", Short: "Move replicas between brokers, take brokers out, change the quorum, watch metadata"}
 	p := c.PersistentFlags()
 	p.StringSliceVar(&f.bootstrap, "bootstrap", []string{"127.0.0.1:9092"}, "address of a broker, `HOST:PORT`; several with commas")
 	p.BoolVar(&f.json, "json", false, "write JSON")
@@ -84,7 +84,7 @@ Until it is stopped, new topics may still be placed on it.`,
 	rebalance.Flags().BoolVar(&f.run, "run", false, "move the replicas")
 	rebalance.MarkFlagsOneRequired("plan", "run")
 	rebalance.MarkFlagsMutuallyExclusive("plan", "run")
-	c.AddCommand(rebalance, drain, unregister, quorumCommand(&f))
+	c.AddCommand(rebalance, drain, unregister, quorumCommand(&f), watchCommand(&f))
 	return c
 }
 
@@ -101,11 +101,7 @@ func (f *clusterFlags) connected(c *cobra.Command, broker int32, do func(*mover,
 	if f.atOnce < 1 && f.run {
 		return fmt.Errorf("at-once=%d: must be 1 or more", f.atOnce)
 	}
-	ctx := c.Context()
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(c.Context())
 	defer stop()
 	a, err := dialAny(ctx, f.bootstrap, f.timeout)
 	if err != nil {
@@ -113,6 +109,15 @@ func (f *clusterFlags) connected(c *cobra.Command, broker int32, do func(*mover,
 	}
 	defer a.close()
 	return do(&mover{asker: a, clusterFlags: f, drained: broker, out: c.OutOrStdout()}, ctx)
+}
+
+// interruptible returns a context that ends with ctx, which may be nil, with Ctrl-C and
+// with SIGTERM.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
 
 // mover plans and carries out moves.

@@ -78,7 +78,7 @@ func TestQuorumCommands(t *testing.T) {
 		if out, err := runCluster("quorum", "remove", fmt.Sprint(node), "--bootstrap", joined.Addr(), "--json"); err != nil || !strings.Contains(out, "true") {
 			t.Fatalf("%q, %v", out, err)
 		}
-		roles = quorumOf(t, joined.Addr(), func(roles map[int32]string) bool {
+		quorumOf(t, joined.Addr(), func(roles map[int32]string) bool {
 			return roles[node] == "observer" && count(roles, "leader") == 1 && count(roles, "voter") == 2
 		})
 	}
