@@ -17,8 +17,12 @@ type Table[K, V any] struct {
 	node  int
 	key   Serde[K]
 	value Serde[V]
-	// windowed says that the keys are windows, which cannot be looked up.
+	// windowed says that the keys are windows, which cannot be looked up; closesAt is the
+	// event time at which a key's window is closed, nil for other tables.
 	windowed bool
+	closesAt func(K) int64
+	// suppressed says that updates are held back, so that it cannot be looked up.
+	suppressed bool
 }
 
 // Stream returns the table's updates as a stream: the new value of each key that
@@ -187,7 +191,11 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 		}
 	}
 	id := t.add(n, code{compile: compile})
-	return &Table[R, A]{t, id, g.resultSerde(), value, windows != nil}
+	table := &Table[R, A]{t: t, node: id, key: g.resultSerde(), value: value}
+	if windows != nil {
+		table.windowed, table.closesAt = true, g.closesAt
+	}
+	return table
 }
 
 // aggregation is what the engine of an aggregation needs to know.

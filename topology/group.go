@@ -37,6 +37,8 @@ type Grouping[R, K, V any] interface {
 	grouped() (*Grouped[K, V], *Windows)
 	resultSerde() Serde[R]
 	result(key K, window Window) R
+	// closesAt is the event time at which a result's window is closed.
+	closesAt(R) int64
 }
 
 // Grouped is a stream grouped by its key.
@@ -137,6 +139,7 @@ func (s *Stream[K, V]) GroupByKey(opts ...GroupOption) *Grouped[K, V] {
 func (g *Grouped[K, V]) grouped() (*Grouped[K, V], *Windows) { return g, nil }
 func (g *Grouped[K, V]) resultSerde() Serde[K]               { return g.stream.key }
 func (g *Grouped[K, V]) result(key K, _ Window) K            { return key }
+func (g *Grouped[K, V]) closesAt(K) int64                    { return 0 }
 
 // WindowedGroup is a stream grouped by its key and by windows of event time.
 type WindowedGroup[K, V any] struct {
@@ -151,6 +154,10 @@ func (g *WindowedGroup[K, V]) grouped() (*Grouped[K, V], *Windows) { return g.gr
 
 func (g *WindowedGroup[K, V]) result(key K, window Window) WindowedKey[K] {
 	return WindowedKey[K]{Key: key, Window: window}
+}
+
+func (g *WindowedGroup[K, V]) closesAt(key WindowedKey[K]) int64 {
+	return g.windows.closesAt(key.Window)
 }
 
 func (g *WindowedGroup[K, V]) resultSerde() Serde[WindowedKey[K]] {

@@ -31,7 +31,7 @@ func ToTable[K, V any](name string, s *Stream[K, V], opts ...TableOption) *Table
 	if s.key != nil && s.value != nil {
 		n.Store.KeyFormat, n.Store.ValueFormat = s.key.Name(), s.value.Name()
 	}
-	return &Table[K, V]{t, t.add(n, code{compile: func(i *instance, n *graph.Node) any { return latest(spec, i, n) }}), s.key, s.value, false}
+	return &Table[K, V]{t: t, node: t.add(n, code{compile: func(i *instance, n *graph.Node) any { return latest(spec, i, n) }}), key: s.key, value: s.value}
 }
 
 // latest runs a table whose values are those of the records.
@@ -146,6 +146,9 @@ func (table *Table[K, V]) mustBeJoinable(t *Topology, operator string) {
 	switch {
 	case table.t != t:
 		t.mistake(operator, "it joins with a table of another topology: declare both in one")
+	case table.suppressed:
+		t.mistake(operator, "it joins with %q, which holds updates back: join first, and suppress what comes of it",
+			t.graph.Nodes[table.node].Name)
 	case table.windowed:
 		t.mistake(operator, "it joins with %q, whose keys are windows: only tables whose keys have one value can be joined",
 			t.graph.Nodes[table.node].Name)

@@ -34,7 +34,7 @@ func transformTable[K, V, R any](table *Table[K, V], kind graph.Kind, given bool
 			return emit(r.Key, r.Timestamp, result, found, true)
 		})
 	}})
-	return &Table[K, R]{t: table.t, node: id, key: table.key, windowed: table.windowed}
+	return &Table[K, R]{t: table.t, node: id, key: table.key, windowed: table.windowed, closesAt: table.closesAt, suppressed: table.suppressed}
 }
 
 // transformedTable looks up what is made of a table.

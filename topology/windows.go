@@ -73,6 +73,14 @@ func (w Windows) keep() time.Duration {
 	return w.closing()
 }
 
+// closesAt is the event time at which a window is closed.
+func (w Windows) closesAt(window Window) int64 {
+	if w.kind == timeWindows {
+		return window.End + w.grace.Milliseconds()
+	}
+	return window.End + w.closing().Milliseconds() + 1
+}
+
 // retention is how long, at least, rows are kept: after the start of a window, after the
 // end of a session.
 func (w Windows) retention() time.Duration {

@@ -91,3 +91,45 @@ func TestWindowsThatClosedInABrokenCommit(t *testing.T) {
 		t.Errorf("results %v", got)
 	}
 }
+
+// Whatever crashes, each window has its result: once as long as commits are whole, and
+// twice if one broke off after it had written.
+func TestSuppressLosesNothing(t *testing.T) {
+	results := topology.NewTopic("results", serde.Windowed(serde.String, time.Minute), serde.Int64)
+	top := topology.New()
+	table := topology.Count("minutes", topology.From(top, lines).GroupByKey().Window(topology.Tumbling(time.Minute)))
+	topology.To(table.Suppress("final", topology.UntilWindowCloses()).Stream(), results)
+	for n, crash := range []func(*streamtest.Driver){(*streamtest.Driver).Crash, (*streamtest.Driver).Restart, (*streamtest.Driver).CrashInCommit} {
+		d := streamtest.New(t, top, streamtest.ManualCommit(), streamtest.CacheBytes(200))
+		in, out := streamtest.NewInput(d, lines), streamtest.NewOutput(d, results)
+		in.Send("a", "1", at(5))
+		in.Send("b", "1", at(6))
+		crash(d)
+		in.Send("a", "2", at(7))
+		d.Commit()
+		crash(d)
+		if got := out.Read(); len(got) != 0 {
+			t.Errorf("before its end the window gave %v", got)
+		}
+		in.Send("a", "3", at(61)) // closes the minute, at a commit
+		crash(d)
+		d.Commit()
+		d.Restart()
+		counts := map[string]int{}
+		for _, r := range out.Read() {
+			counts[r.Key.Key]++
+			if r.Value < 1 || r.Key.Start != at(0).UnixMilli() {
+				t.Errorf("result %v", r)
+			}
+		}
+		whole := n < 2
+		if counts["a"] < 1 || counts["b"] < 1 || whole && len(counts) != 2 || whole && counts["a"]+counts["b"] != 2 {
+			t.Errorf("way %d: results by key: %v", n, counts)
+		}
+		in.Send("x", "1", at(200))
+		d.Restart()
+		if got := out.Read(); len(got) != 1 || got[0].Key.Key != "a" {
+			t.Errorf("results %v, want that of the second minute", got)
+		}
+	}
+}
