@@ -27,7 +27,9 @@ const (
 // and all replicas are alike. The nodes are processes that are killed as by kill -9: the
 // leader of a partition again and again, then all at once.
 //
-// It kills two leaders; with LEAT_SOAK=5m one every ten seconds for five minutes.
+// It kills two leaders and the active controller; with LEAT_SOAK=5m the leader of a
+// partition every ten seconds for five minutes, or what LEAT_SOAK_VICTIM says: leader,
+// controller, or all.
 func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -40,24 +42,37 @@ func TestSoak(t *testing.T) {
 		}
 		pause = 10 * time.Second
 	}
+	victims := map[string]func(*soak, int){
+		"leader":     func(s *soak, n int) { s.killLeader(int32(n % soakPartitions)) },
+		"controller": func(s *soak, _ int) { s.killController() },
+		"all":        func(s *soak, _ int) { s.killAll() },
+	}
+	victim := os.Getenv("LEAT_SOAK_VICTIM")
+	if victim == "" {
+		victim = "leader"
+	}
+	kill, ok := victims[victim]
+	if !ok {
+		t.Fatalf("LEAT_SOAK_VICTIM=%s: must be leader, controller or all", victim)
+	}
 	s := newSoak(t)
 	end := time.Now().Add(long)
-	for n := 0; n < 2 || time.Now().Before(end); n++ {
+	kills := 0
+	for ; kills < 2 || time.Now().Before(end); kills++ {
+		next := time.After(pause)
+		s.inSync()
 		s.progress()
-		s.killLeader(int32(n%soakPartitions), pause)
+		kill(s, kills)
+		<-next
 	}
 	s.inSync()
 	s.progress()
-	for i := range s.nodes.nodes {
-		s.nodes.signal(i, os.Kill)
-	}
-	for i := range s.nodes.nodes {
-		s.nodes.kill(i)
-	}
-	for i := range s.nodes.nodes {
-		s.nodes.start(i)
-	}
+	s.killController()
+	s.inSync()
 	s.progress()
+	s.killAll()
+	s.progress()
+	t.Logf("killed %d times (%s), the active controller and all nodes once more", kills, victim)
 	s.stop()
 	s.inSync()
 	s.verify()
@@ -159,25 +174,53 @@ func (s *soak) progress() {
 	waitFor(s.t, "more records", func() bool { return acknowledged() > before+100 })
 }
 
-// killLeader kills the node that leads a partition, starts it again, and waits until
-// pause is over and all replicas are in sync.
-func (s *soak) killLeader(partition int32, pause time.Duration) {
+// killLeader kills the node that leads a partition, and starts it again when records
+// are acknowledged without it.
+func (s *soak) killLeader(partition int32) {
 	s.t.Helper()
-	next := time.After(pause)
-	s.inSync()
 	meta, err := s.admin.Metadata(clusterContext(s.t), soakTopic)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	leader := meta.Topics[soakTopic].Partitions[partition].Leader
-	at, ok := s.nodes.place(meta, leader)
+	s.killNode(meta, meta.Topics[soakTopic].Partitions[partition].Leader)
+}
+
+// killController kills the active controller.
+func (s *soak) killController() {
+	s.t.Helper()
+	client := clusterClient(s.t, s.nodes.addrs()...)
+	defer client.Close()
+	leader := describeQuorum(s.t, client).LeaderID
+	meta, err := s.admin.BrokerMetadata(clusterContext(s.t))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.killNode(meta, leader)
+}
+
+func (s *soak) killNode(meta kadm.Metadata, node int32) {
+	s.t.Helper()
+	at, ok := s.nodes.place(meta, node)
 	if !ok {
-		s.t.Fatalf("partition %d is led by %d, of %+v", partition, leader, meta.Brokers)
+		s.t.Fatalf("node %d is none of %+v", node, meta.Brokers)
 	}
 	s.nodes.kill(at)
 	s.progress()
 	s.nodes.start(at)
-	<-next
+}
+
+// killAll kills all nodes at once, and starts them again.
+func (s *soak) killAll() {
+	s.t.Helper()
+	for i := range s.nodes.nodes {
+		s.nodes.signal(i, os.Kill)
+	}
+	for i := range s.nodes.nodes {
+		s.nodes.kill(i)
+	}
+	for i := range s.nodes.nodes {
+		s.nodes.start(i)
+	}
 }
 
 func (s *soak) inSync() {
