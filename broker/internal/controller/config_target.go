@@ -65,7 +65,7 @@ func (t *configTarget) key(name string) (list bool, otherwise string, no *refusa
 	case key.ClusterOnly && t.name != "":
 		return false, "", refusef(kerr.InvalidConfig, "Broker-level %s cannot be altered: set it for all brokers.", name)
 	}
-	return key.Topic.Type == metadata.ListConfig, key.Topic.Default, nil
+	return key.Type() == metadata.ListConfig, key.Default(), nil
 }
 
 // knows says whether there is such a configuration for the target.

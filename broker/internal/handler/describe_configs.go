@@ -160,8 +160,8 @@ func dynamicConfig(name string, broker, cluster map[string]string) kmsg.Describe
 	c := kmsg.NewDescribeConfigsResponseResourceConfig()
 	c.Name = name
 	if key, ok := metadata.LookupDynamicKey(name); ok {
-		text := "The default of topics' " + key.Topic.Name + ". " + key.Topic.Doc
-		c.ConfigType, c.Documentation = kmsg.ConfigType(key.Topic.Type), &text
+		text := key.Doc()
+		c.ConfigType, c.Documentation = kmsg.ConfigType(key.Type()), &text
 	}
 	addSynonym(&c, broker, dynamicBrokerSource)
 	addSynonym(&c, cluster, dynamicClusterSource)

@@ -9,13 +9,13 @@ import (
 // broker, or for all that do not say otherwise.
 type DynamicKey struct {
 	Name  string
-	Topic *TopicKey // the topic configuration whose default it sets
+	Topic *TopicKey // the topic configuration whose default it sets; nil for a rate
 	// ClusterOnly says that it is the same on all brokers: the controller decides by it.
 	ClusterOnly bool
 }
 
 // dynamicKeys is sorted by name: the defaults of those topic configurations that
-// this version honours.
+// this version honours, and the rates of replication.
 var dynamicKeys = makeDynamicKeys()
 
 func makeDynamicKeys() []DynamicKey {
@@ -29,6 +29,9 @@ func makeDynamicKeys() []DynamicKey {
 			keys = append(keys, DynamicKey{Name: s.Name, Topic: k,
 				ClusterOnly: s.Name == "min.insync.replicas" || s.Name == "unclean.leader.election.enable"})
 		}
+	}
+	for _, name := range []string{LeaderThrottle, FollowerThrottle} {
+		keys = append(keys, DynamicKey{Name: name})
 	}
 	slices.SortFunc(keys, func(a, b DynamicKey) int { return strings.Compare(a.Name, b.Name) })
 	return keys
@@ -44,8 +47,38 @@ func LookupDynamicKey(name string) (*DynamicKey, bool) {
 	return &dynamicKeys[n], true
 }
 
+// Type is the type of its values.
+func (k *DynamicKey) Type() ConfigType {
+	if k.Topic == nil {
+		return LongConfig
+	}
+	return k.Topic.Type
+}
+
+// Default is what holds without it, in the topic configuration's unit.
+func (k *DynamicKey) Default() string {
+	if k.Topic == nil {
+		return maxInt64
+	}
+	return k.Topic.Default
+}
+
+// Doc says what it is.
+func (k *DynamicKey) Doc() string {
+	switch {
+	case k.Topic != nil:
+		return "The default of topics' " + k.Topic.Name + ". " + k.Topic.Doc
+	case k.Name == LeaderThrottle:
+		return "Bytes a second that the broker sends to throttled replicas that are not in sync, together."
+	}
+	return "Bytes a second that the broker fetches for throttled replicas that are not in sync, together."
+}
+
 // Validate checks a value for the configuration.
 func (k *DynamicKey) Validate(value string) error {
+	if k.Topic == nil {
+		return (&TopicKey{Name: k.Name, Type: LongConfig}).Validate(value)
+	}
 	_, _, _, _, err := TopicDefault(k.Name, value)
 	return err
 }

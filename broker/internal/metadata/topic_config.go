@@ -70,6 +70,11 @@ func (k *TopicKey) Validate(value string) error {
 		if k.oneOf != nil && len(items) == 0 {
 			return invalid("at least one of %s is needed", strings.Join(k.oneOf, ", "))
 		}
+		if k.check != nil {
+			if complaint := k.check(items); complaint != "" {
+				return invalid("%s", complaint)
+			}
+		}
 	}
 	return nil
 }
@@ -116,6 +121,8 @@ type TopicConfig struct {
 	MaxCompactionLagMs    int64
 	FileDeleteDelayMs     int64
 	UncleanLeaderElection bool
+	LeaderThrottled       ThrottledReplicas
+	FollowerThrottled     ThrottledReplicas
 }
 
 // ParseTopicConfig resolves layers of topic configuration: what is set in a later
@@ -147,6 +154,7 @@ func ParseTopicConfig(layers ...map[string]string) (TopicConfig, error) {
 		UncleanLeaderElection: strings.EqualFold(v.text("unclean.leader.election.enable"), "true"),
 	}
 	c.MinCleanableRatio, _ = strconv.ParseFloat(strings.TrimSpace(v.text("min.cleanable.dirty.ratio")), 64)
+	c.LeaderThrottled, c.FollowerThrottled = SplitList(v.text(LeaderThrottledReplicas)), SplitList(v.text(FollowerThrottleReplicas))
 	policies := SplitList(v.text("cleanup.policy"))
 	c.Delete, c.Compact = slices.Contains(policies, "delete"), slices.Contains(policies, "compact")
 	if c.MinCompactionLagMs > c.MaxCompactionLagMs {

@@ -28,8 +28,9 @@ type TopicKey struct {
 	Unused string
 	Doc    string
 
-	min, max float64  // bounds of numbers
-	oneOf    []string // allowed strings or list items
+	min, max float64                     // bounds of numbers
+	oneOf    []string                    // allowed strings or list items
+	check    func(items []string) string // says what is wrong with a list; nil for no more
 }
 
 // Synonym is a broker configuration in which a topic configuration's default may
@@ -40,10 +41,9 @@ type Synonym struct {
 }
 
 const (
-	notThrottled = "replication is not throttled"
-	notFlushed   = "the broker's flush setting decides when records are made durable"
-	maxInt64     = "9223372036854775807"
-	hour         = 3_600_000 // milliseconds
+	notFlushed = "the broker's flush setting decides when records are made durable"
+	maxInt64   = "9223372036854775807"
+	hour       = 3_600_000 // milliseconds
 )
 
 func same(name string) []Synonym { return []Synonym{{name, 1}} }
@@ -70,14 +70,14 @@ var topicKeys = []TopicKey{
 		max: 1 << 63, Unused: notFlushed,
 		Doc: "Milliseconds after which the log is flushed."},
 	{Name: "follower.replication.throttled.replicas", Type: ListConfig, Default: "",
-		Unused: notThrottled,
-		Doc:    "Replicas whose replication is throttled on the follower."},
+		check: checkThrottled,
+		Doc:   "Replicas whose replication is throttled on the follower: *, or partition:broker each."},
 	{Name: "index.interval.bytes", Type: IntConfig, Default: "4096", Synonyms: same("log.index.interval.bytes"),
 		max: 1<<31 - 1,
 		Doc: "Bytes of log between two entries of the offset index."},
 	{Name: "leader.replication.throttled.replicas", Type: ListConfig, Default: "",
-		Unused: notThrottled,
-		Doc:    "Replicas whose replication is throttled on the leader."},
+		check: checkThrottled,
+		Doc:   "Replicas whose replication is throttled on the leader: *, or partition:broker each."},
 	{Name: "max.compaction.lag.ms", Type: LongConfig, Default: maxInt64, Synonyms: same("log.cleaner.max.compaction.lag.ms"),
 		min: 1, max: 1 << 63,
 		Doc: "The longest a record stays uncompacted, in milliseconds."},

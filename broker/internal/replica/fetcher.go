@@ -244,6 +244,10 @@ func (f *fetcher) next(outstanding int) *kmsg.FetchRequest {
 		if p.gone {
 			continue
 		}
+		if wait := f.throttled(p); wait > 0 {
+			f.holdBack(p, wait)
+			continue
+		}
 		if !p.replica.durable() {
 			// It led, or followed another, a moment ago: what it has is not on disk yet.
 			f.unsynced = append(f.unsynced, p)
@@ -273,6 +277,28 @@ func (f *fetcher) next(outstanding int) *kmsg.FetchRequest {
 		return nil
 	}
 	return request
+}
+
+// throttled returns how long a partition must not be fetched yet (KIP-73).
+func (f *fetcher) throttled(p *followed) time.Duration {
+	if !p.replica.throttledFollower.Load() || !p.replica.catchesUp() {
+		return 0
+	}
+	return f.manager.following.wait(f.manager.clock.Now())
+}
+
+// holdBack has a partition mentioned again after a time, and not fetched until then. The
+// caller holds mu.
+func (f *fetcher) holdBack(p *followed, wait time.Duration) {
+	if p.session {
+		p.session = false
+		f.forgotten = append(f.forgotten, key{p.replica.topic, p.replica.partition})
+	}
+	f.manager.deadlines.Set(&p.retry, f.manager.clock.Now().Add(wait), func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.mark(p)
+	})
 }
 
 // renew has all partitions mentioned again after a new registration of this broker: a
@@ -305,7 +331,7 @@ func (f *fetcher) syncFirst() {
 
 func (f *fetcher) forget(request *kmsg.FetchRequest) {
 	for _, k := range f.forgotten {
-		if f.parts[k] != nil {
+		if p := f.parts[k]; p != nil && p.session {
 			continue // it came back
 		}
 		t := kmsg.NewFetchRequestForgottenTopic()
@@ -396,6 +422,9 @@ func (f *fetcher) takePartition(number int64, k key, t *kmsg.FetchResponseTopicP
 	switch p.replica.Follow(p.asked, &followed) {
 	case FollowGrew:
 		p.failures = 0
+		if p.replica.throttledFollower.Load() && p.replica.catchesUp() {
+			f.manager.following.took(f.manager.clock.Now(), len(t.RecordBatches))
+		}
 		f.grown = append(f.grown, p)
 	case FollowMoved:
 		p.failures = 0

@@ -90,7 +90,9 @@ type Manager struct {
 	flushing  Deadline
 	lagging   Deadline
 	fetchers  map[int32]*fetcher // by leader
-	running   sync.WaitGroup     // background steps
+	// leading and following bound what is copied from this broker, and to it.
+	leading, following throttle
+	running            sync.WaitGroup // background steps
 
 	mu       sync.RWMutex
 	replicas map[key]*Replica
@@ -210,6 +212,8 @@ func (m *Manager) Apply(image *metadata.Image, delta *metadata.Delta) {
 func (m *Manager) apply(image *metadata.Image, delta *metadata.Delta) {
 	m.offset = image.Offset()
 	if slices.Contains(delta.BrokerConfigsChanged, -1) || slices.Contains(delta.BrokerConfigsChanged, m.cfg.NodeID) {
+		m.leading.set(image.ThrottleRate(metadata.LeaderThrottle, m.cfg.NodeID))
+		m.following.set(image.ThrottleRate(metadata.FollowerThrottle, m.cfg.NodeID))
 		m.defaults = image.TopicConfigDefaults(m.cfg.NodeID, m.cfg.TopicDefaults)
 		for _, t := range image.Topics() {
 			m.configure(t)
@@ -269,7 +273,8 @@ func (m *Manager) tell(r *Replica, before Role, epoch int32) {
 func (m *Manager) open(t *metadata.Topic, partition int32) *Replica {
 	r := &Replica{manager: m, topic: t.ID, name: t.Name, partition: partition}
 	r.onSynced = r.synced
-	cfg, minISR := m.config(t)
+	cfg, c := m.config(t)
+	r.throttle(c.LeaderThrottled, c.FollowerThrottled)
 	id := storage.LogID{Topic: t.Name, Partition: partition, TopicID: t.ID}
 	log, err := m.cfg.Directory.Log(id, cfg)
 	if errors.Is(err, storage.ErrStaleLog) {
@@ -285,7 +290,7 @@ func (m *Manager) open(t *metadata.Topic, partition int32) *Replica {
 	}
 	r.log = log
 	r.core = NewPartition(m.cfg.NodeID, log.EndOffset())
-	r.core.SetMinISR(minISR)
+	r.core.SetMinISR(int(c.MinInSyncReplicas))
 	r.core.SetLag(m.cfg.Lag)
 	if err := log.Damaged(); err != nil {
 		r.damaged(err)
@@ -294,7 +299,7 @@ func (m *Manager) open(t *metadata.Topic, partition int32) *Replica {
 }
 
 // config resolves a topic's configuration.
-func (m *Manager) config(t *metadata.Topic) (storage.Config, int) {
+func (m *Manager) config(t *metadata.Topic) (storage.Config, metadata.TopicConfig) {
 	c, err := metadata.ParseTopicConfig(m.defaults, t.Config)
 	if err != nil {
 		// The controller validates what it commits, so this is an entry of a newer version.
@@ -315,12 +320,12 @@ func (m *Manager) config(t *metadata.Topic) (storage.Config, int) {
 	if m.cfg.ProducerExpiration > 0 {
 		out.ProducerExpiration = m.cfg.ProducerExpiration
 	}
-	return out, int(c.MinInSyncReplicas)
+	return out, c
 }
 
 // configure applies a changed configuration to a topic's replicas.
 func (m *Manager) configure(t *metadata.Topic) {
-	cfg, minISR := m.config(t)
+	cfg, c := m.config(t)
 	for i := range t.Partitions {
 		r, _ := m.Replica(t.ID, t.Partitions[i].ID)
 		if r == nil || r.log == nil {
@@ -330,7 +335,8 @@ func (m *Manager) configure(t *metadata.Topic) {
 			m.logger.Error().Err(err).Str("topic", t.Name).Msg("the topic's configuration cannot be applied; the old one stays")
 			return
 		}
-		r.step(func(p *Partition, _ *Effects) { p.SetMinISR(minISR) })
+		r.step(func(p *Partition, _ *Effects) { p.SetMinISR(int(c.MinInSyncReplicas)) })
+		r.throttle(c.LeaderThrottled, c.FollowerThrottled)
 	}
 }
 

@@ -169,6 +169,7 @@ func (r *Replica) slice(q *ReadRequest, limit int64, result *ReadResult) {
 func (r *Replica) ReadFollower(q ReadRequest, replica int32, brokerEpoch int64) ReadResult {
 	r.mu.Lock()
 	known := slices.Contains(r.core.replicas, replica)
+	throttled := r.throttledLeader.Load() && r.meta != nil && !slices.Contains(r.meta.ISR, replica)
 	r.mu.Unlock()
 	now := r.look(q.CurrentLeaderEpoch, false)
 	result := now.result()
@@ -188,8 +189,12 @@ func (r *Replica) ReadFollower(q ReadRequest, replica int32, brokerEpoch int64) 
 		}
 		result.HighWatermark, result.Position = p.HighWatermark(), p.Position()
 	})
-	if result.Err == nil {
-		r.slice(&q, result.End, &result)
+	if result.Err != nil || throttled && r.manager.leading.wait(at) > 0 {
+		return result
+	}
+	r.slice(&q, result.End, &result)
+	if throttled {
+		r.manager.leading.took(at, result.Slice.Size)
 	}
 	return result
 }

@@ -2,7 +2,9 @@ package replica
 
 import (
 	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -36,6 +38,23 @@ type Replica struct {
 	meta     *metadata.Partition // as last applied
 
 	traffic traffic
+	// throttledLeader and throttledFollower say that copies of it, and this copy of it, are
+	// throttled while they are not in sync.
+	throttledLeader, throttledFollower atomic.Bool
+}
+
+// throttle takes over which replicas of the topic are throttled.
+func (r *Replica) throttle(leader, follower metadata.ThrottledReplicas) {
+	node := r.manager.cfg.NodeID
+	r.throttledLeader.Store(leader.Has(r.partition, node))
+	r.throttledFollower.Store(follower.Has(r.partition, node))
+}
+
+// catchesUp says that this broker is not in sync, as far as it knows.
+func (r *Replica) catchesUp() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.meta == nil || !slices.Contains(r.meta.ISR, r.manager.cfg.NodeID)
 }
 
 func (r *Replica) logStart() int64 {
