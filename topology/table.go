@@ -55,6 +55,7 @@ func latest[K, V any](spec aggregation[K, K, V, V], i *instance, n *graph.Node) 
 		default:
 			a.cache.set(e, r.Value, r.Timestamp)
 		}
+		e.timestamp = r.Timestamp // also when it is earlier: the value is this record's alone
 		if a.cache.full() {
 			return a.relieve()
 		}
