@@ -80,7 +80,7 @@ func TestGokaSystemTests(t *testing.T) {
 	}
 }
 
-// relay passes connections on and makes the replication factor 2 of topics to be
+// relay passes connections on and makes the replication factor of topics to be
 // created 1.
 type relay struct {
 	t        *testing.T
@@ -155,12 +155,15 @@ func relayRequests(server io.Writer, client io.Reader) error {
 	}
 }
 
-// oneReplica changes a CreateTopics request whose version has no tagged fields.
+// oneReplica changes a CreateTopics request without tagged fields.
 func oneReplica(frame []byte) {
 	version := int16(binary.BigEndian.Uint16(frame[2:]))
 	header := 10 + max(0, int(int16(binary.BigEndian.Uint16(frame[8:])))) // key, version, correlation id, client id
 	request := kmsg.CreateTopicsRequest{Version: version}
-	if request.IsFlexible() || len(frame) < header || request.ReadFrom(frame[header:]) != nil {
+	if request.IsFlexible() {
+		header++ // that there are no tagged fields in it
+	}
+	if len(frame) < header || request.ReadFrom(frame[header:]) != nil {
 		return
 	}
 	for i := range request.Topics {
