@@ -214,3 +214,50 @@ func ExampleJoinForeign() {
 	// 1 customer-names
 	// 1 order-names-subscriptions
 }
+
+// How long visits are, in pages, told once when a visitor has been away for half an hour.
+func ExampleSession() {
+	pages := topology.NewTopic("pages", serde.String, serde.String) // by visitor
+	visits := topology.NewTopic("visits", serde.Session(serde.String), serde.Int64)
+
+	t := topology.New()
+	byVisitor := topology.From(t, pages).GroupByKey().Window(topology.Session(30 * time.Minute).Grace(time.Minute))
+	topology.To(topology.Count("visit-pages", byVisitor, topology.OnWindowClose()).Stream(), visits)
+
+	description, err := t.Describe()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(description)
+	// Output:
+	// sub-topology 0: reads pages; writes visits
+	//   from            pages                         topic pages
+	//     group-by-key  pages.group-by-key            <- pages
+	//   count           visit-pages                   <- pages.group-by-key; store visit-pages; session gap 30m0s, grace 1m0s, emits on close
+	//     stream        visit-pages.stream            <- visit-pages
+	//     to            visit-pages.stream.to.visits  <- visit-pages.stream; topic visits
+}
+
+// The price of each share, at most every ten seconds of event time.
+func ExampleTable_Suppress() {
+	prices := topology.NewTopic("prices", serde.String, serde.Float64)
+	ticker := topology.NewTopic("ticker", serde.String, serde.Float64)
+
+	t := topology.New()
+	latest := topology.ToTable("latest", topology.From(t, prices))
+	calm := latest.Suppress("calm", topology.UntilTimeLimit(10*time.Second).MaxRecords(10_000).EmitEarly())
+	topology.To(calm.Stream(), ticker)
+
+	description, err := t.Describe()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(description)
+	// Output:
+	// sub-topology 0: reads prices; writes ticker
+	//   from      prices                 topic prices
+	//   to-table  latest                 <- prices; store latest
+	//   suppress  calm                   <- latest; store calm; until time limit 10s, at most 10000 records, then early
+	//     stream  calm.stream            <- calm
+	//     to      calm.stream.to.ticker  <- calm.stream; topic ticker
+}

@@ -98,9 +98,10 @@ func OnUpdate() AggregateOption {
 	return aggregateFunc(func(s *options) { s.onClose = false })
 }
 
-// OnWindowClose emits each result once, when stream time reaches the window's end
-// plus grace, in the order of windows and, within one, of the keys' bytes.
-// Only windowed aggregations have it.
+// OnWindowClose emits each result once, when its window is closed: when stream time
+// reaches the end plus grace of a tumbling or hopping window, or has passed that of a sliding
+// one, or the end plus gap plus grace of a session. They come in the order of windows and,
+// within one, of the keys' bytes. Only windowed aggregations have it.
 func OnWindowClose() AggregateOption {
 	return aggregateFunc(func(s *options) { s.onClose = true })
 }
