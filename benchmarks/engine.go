@@ -110,6 +110,7 @@ func (s *sink) Emit(int, *plan.Record) error           { return nil }
 func (s *sink) Advance(_ int, timestamp int64)         { s.streamTime = max(s.streamTime, timestamp) }
 func (s *sink) StreamTime() int64                      { return s.streamTime }
 func (s *sink) WallTime() int64                        { return 0 }
+func (s *sink) Changed()                               {}
 func (s *sink) CacheBytes() int                        { return 64 << 20 }
 func (s *sink) Dropped(string, plan.DropReason, error) {}
 

@@ -26,6 +26,7 @@ func (c *benchContext) Emit(int, *plan.Record) error           { c.emitted++; re
 func (c *benchContext) Advance(_ int, timestamp int64)         { c.streamTime = max(c.streamTime, timestamp) }
 func (c *benchContext) StreamTime() int64                      { return c.streamTime }
 func (c *benchContext) WallTime() int64                        { return 0 }
+func (c *benchContext) Changed()                               {}
 func (c *benchContext) CacheBytes() int                        { return 64 << 20 }
 func (c *benchContext) Dropped(string, plan.DropReason, error) { c.late++ }
 

@@ -25,6 +25,7 @@ type driver struct {
 	output     []string
 	dropped    []string
 	offset     int64
+	wallTime   int64
 }
 
 // fakeTask is the plan.Context of one sub-topology.
@@ -36,6 +37,7 @@ type fakeTask struct {
 	streamTime int64
 	committed  int64 // stream time at the last commit
 	internal   []internalRecord
+	changed    bool
 }
 
 type internalRecord struct {
@@ -183,7 +185,8 @@ func (f *fakeTask) Emit(sink int, r *plan.Record) error {
 
 func (f *fakeTask) Advance(_ int, timestamp int64) { f.streamTime = max(f.streamTime, timestamp) }
 func (f *fakeTask) StreamTime() int64              { return f.streamTime }
-func (f *fakeTask) WallTime() int64                { return 0 }
+func (f *fakeTask) WallTime() int64                { return f.d.wallTime }
+func (f *fakeTask) Changed()                       { f.changed = true }
 func (f *fakeTask) CacheBytes() int                { return f.d.cacheBytes }
 
 func (f *fakeTask) Dropped(operator string, reason plan.DropReason, err error) {

@@ -42,6 +42,9 @@ func (r *Record[K, V]) Time() time.Time { return time.UnixMilli(r.Timestamp).UTC
 // HasKey tells whether the record has a key: Key is a zero value when not.
 func (r *Record[K, V]) HasKey() bool { return !r.nullKey && !nullCheck[K]().isNull(r.Key) }
 
+// HasValue tells whether the record has a value: Value is a zero value when not.
+func (r *Record[K, V]) HasValue() bool { return !r.nullValue && !nullCheck[V]().isNull(r.Value) }
+
 // KeyValue is what FlatMap makes.
 type KeyValue[K, V any] struct {
 	Key   K

@@ -32,7 +32,7 @@
 // other type is not shown to user functions: operators that do not need the value
 // (Filter, Peek, MapValues, Merge, Repartition, To) hand the record on as it is;
 // those that cannot go on without (Map, FlatMap, FlatMapValues, SelectKey, Branch)
-// drop and count it. Grouping drops and counts records whose key or value is null,
+// drop and count it; Process shows all records. Grouping drops and counts records whose key or value is null,
 // of any type, as Kafka Streams does. A null key is a zero Key to user functions.
 //
 // # Time
@@ -70,6 +70,8 @@ type Topology struct {
 	names    map[string]bool
 	problems []pass.Problem
 	policy   ErrorPolicy
+	// stores are those of processors, by their nodes.
+	stores map[ProcessorStore]int
 }
 
 // code is what runs a node.

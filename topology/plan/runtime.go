@@ -67,6 +67,9 @@ type Context interface {
 	// Dropped counts a record that an operator left out, and why. err is what failed
 	// for DropError and DropDeadLetter, and nil otherwise; the task may log it.
 	Dropped(operator string, reason DropReason, err error)
+	// Changed says that Punctuate changed a store or an operator behind, at a time when
+	// no record came: there is something to commit.
+	Changed()
 	// CacheBytes is the share of the write-back cache that this task's operators may
 	// fill, all together, before they flush early.
 	CacheBytes() int

@@ -64,3 +64,6 @@ func (c taskContext) Dropped(operator string, reason plan.DropReason, err error)
 
 // CacheBytes implements plan.Context.
 func (c taskContext) CacheBytes() int { return c.t.cfg.CacheBytes }
+
+// Changed implements plan.Context.
+func (c taskContext) Changed() { c.t.dirty = true }

@@ -109,6 +109,9 @@ func trackLag(g *graph.Graph) []Problem {
 			before := g.Nodes[input]
 			return before.Kind != graph.Repartition && (before.Lags || before.Store != nil)
 		})
+		if len(n.Flows()) == 0 && n.Lookups > 0 {
+			n.Lags = g.Nodes[n.Inputs[0]].Lags // what an operator says besides its results
+		}
 	}
 	return nil
 }
