@@ -43,12 +43,13 @@ type sessionAggregation[R, K, V, A any] struct {
 	raw      []byte
 	// joined are the sessions that a record joins.
 	joined []*span[K, A]
+	late   sink[K, V]
 }
 
 func (spec aggregation[R, K, V, A]) sessions(i *instance, n *graph.Node) any {
 	a := &sessionAggregation[R, K, V, A]{
 		spans: spec.spans(i, n), spec: spec, failures: newFailures(i, n, spec.policy, spec.key, spec.input),
-		gap: spec.windows.size.Milliseconds(), raw: make([]byte, 0, 64),
+		late: lateSink[K, V](i, n), gap: spec.windows.size.Milliseconds(), raw: make([]byte, 0, 64),
 	}
 	i.stateful = append(i.stateful, a)
 	return sink[K, V](a.process)
@@ -67,7 +68,7 @@ func (a *sessionAggregation[R, K, V, A]) process(r *Record[K, V]) error {
 	w := a.join(r.Timestamp)
 	if len(a.joined) == 0 && a.closed(w, a.clock.now()) {
 		a.i.ctx.Dropped(a.name, plan.DropLate, nil)
-		return nil
+		return a.late(r)
 	}
 	for _, p := range a.joined {
 		if err := a.load(p); err != nil {

@@ -31,6 +31,7 @@ type slidingAggregation[R, K, V, A any] struct {
 	raw               []byte
 	near              nearWindows[K, A]
 	targets           []slidingTarget[K, A]
+	late              sink[K, V]
 }
 
 // nearWindows are the windows of a key that matter for a record at a time t.
@@ -56,7 +57,7 @@ type slidingTarget[K, A any] struct {
 func (spec aggregation[R, K, V, A]) sliding(i *instance, n *graph.Node) any {
 	a := &slidingAggregation[R, K, V, A]{
 		spans: spec.spans(i, n), spec: spec, failures: newFailures(i, n, spec.policy, spec.key, spec.input),
-		copier: newCopier(spec.value, spec.mutable), raw: make([]byte, 0, 64),
+		copier: newCopier(spec.value, spec.mutable), late: lateSink[K, V](i, n), raw: make([]byte, 0, 64),
 		difference: spec.windows.size.Milliseconds(), grace: spec.windows.grace.Milliseconds(),
 	}
 	i.stateful = append(i.stateful, a)
@@ -79,7 +80,7 @@ func (a *slidingAggregation[R, K, V, A]) process(r *Record[K, V]) error {
 	}
 	if a.closed(a.window(r.Timestamp), a.clock.now()) { // then so are all that hold it
 		a.i.ctx.Dropped(a.name, plan.DropLate, nil)
-		return nil
+		return a.late(r)
 	}
 	a.look(r.Timestamp)
 	right, err := a.rightOf(r.Timestamp)
@@ -112,6 +113,9 @@ func (a *slidingAggregation[R, K, V, A]) process(r *Record[K, V]) error {
 	}
 	if len(a.targets) == 0 {
 		a.i.ctx.Dropped(a.name, plan.DropLate, nil)
+		if err := a.late(r); err != nil {
+			return err
+		}
 	}
 	if a.full() {
 		return a.relieve()

@@ -41,7 +41,7 @@
 // ToTable that of its record. A window is closed when the task's stream time reaches
 // its end plus grace, a session or a sliding window, whose end belongs to it, when stream
 // time has passed that, for a session by the gap; later records for it are dropped and
-// counted as late. Behind another aggregation in the same
+// counted as late; Late has them as a stream. Behind another aggregation in the same
 // sub-topology, whose results arrive at commits, the time of the records that
 // arrived counts instead.
 //

@@ -55,6 +55,7 @@ type windowedAggregation[R, K, V, A any] struct {
 	staged []stagedValue[K, A]
 	atomic bool
 	copier copier[A]
+	late   sink[K, V]
 }
 
 // stagedValue is what an entry's value is to be.
@@ -65,7 +66,7 @@ type stagedValue[K, A any] struct {
 
 func (spec aggregation[R, K, V, A]) windowed(i *instance, n *graph.Node) any {
 	a := &windowedAggregation[R, K, V, A]{
-		i: i, name: n.Name, spec: spec, next: next[R, A](i, n),
+		i: i, name: n.Name, spec: spec, next: next[R, A](i, n), late: lateSink[K, V](i, n),
 		failures: newFailures(i, n, spec.policy, spec.key, spec.input),
 		size:     spec.windows.size.Milliseconds(), advance: spec.windows.advance.Milliseconds(),
 		grace: spec.windows.grace.Milliseconds(), retention: spec.retention.Milliseconds(),
@@ -161,6 +162,9 @@ func (a *windowedAggregation[R, K, V, A]) process(r *Record[K, V]) error {
 	a.unstage()
 	if late {
 		a.i.ctx.Dropped(a.name, plan.DropLate, nil)
+		if err := a.late(r); err != nil {
+			return err
+		}
 	}
 	if a.cache.full() {
 		return a.relieve()
