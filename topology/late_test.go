@@ -13,7 +13,7 @@ import (
 // for one of several hopping windows only is not late.
 func TestLate(t *testing.T) {
 	for _, windows := range []topology.Windows{
-		topology.Tumbling(10 * ms), topology.Hopping(10*ms, 5*ms), topology.Session(9 * ms), topology.Sliding(9 * ms),
+		topology.Tumbling(10 * ms), topology.Hopping(10*ms, 5*ms), topology.Session(9 * ms), topology.Sliding(9 * ms).Grace(10 * ms),
 	} {
 		for _, option := range []topology.AggregateOption{topology.OnUpdate(), topology.OnWindowClose()} {
 			top := topology.New()
