@@ -298,8 +298,11 @@ func (m *membership) tick(tick int) error {
 	// was lost.
 	m.describe(&m.meta)
 	m.gossip.SetMeta(m.meta)
+	if err := m.noteVote(); err != nil {
+		return err
+	}
 	if tick%joinTicks == 0 {
-		return m.askIn(members)
+		m.askIn(members)
 	}
 	return nil
 }
@@ -334,32 +337,35 @@ func (m *membership) conclude() error {
 // askIn asks the controllers to take this node into the quorum, and into the voters
 // when it is set to, until they did: the active one does. A vote that was taken from it by
 // RemoveRaftVoter only comes back by AddRaftVoter.
-func (m *membership) askIn(members []gossip.Member) error {
+func (m *membership) askIn(members []gossip.Member) {
 	o := m.outcome.Load()
 	if o == nil || m.formation == nil {
-		return nil
+		return
 	}
 	node := m.node.Load()
-	if node != nil && node.Voted() {
-		if err := m.book.keep(func(p *addressPage) { p.Voted = o.Directory }); err != nil {
-			return err
-		}
-	}
 	request := joinRequest{Directory: o.Directory, Node: o.Node, Voter: m.cfg.AutoJoin && slices.Contains(m.cfg.Roles, ControllerRole) &&
 		m.book.page().Voted != o.Directory}
 	switch {
 	case node == nil && o.Node >= 0:
-		return nil // it is about to start
+		return // it is about to start
 	case node == nil:
 	case node.Role() == quorum.Voter, node.Role() == quorum.Learner && !request.Voter:
-		return nil
+		return
 	}
 	for _, x := range members {
 		if x.Controller && x.Cluster == o.Cluster && x.Address != m.cfg.Gossip {
 			m.post(x.Name, envelope{Join: &request})
 		}
 	}
-	return nil
+}
+
+// noteVote remembers that this node was a voter.
+func (m *membership) noteVote() error {
+	o, node := m.outcome.Load(), m.node.Load()
+	if o == nil || node == nil || !node.Voted() || m.book.page().Voted == o.Directory {
+		return nil
+	}
+	return m.book.keep(func(p *addressPage) { p.Voted = o.Directory })
 }
 
 func (m *membership) sendFormation(to quorum.Directory, message []byte) {

@@ -18,7 +18,6 @@ const javaClients = "../../benchmarks/compatibility/clients.sh"
 // part of what it says.
 var javaDeviations = map[string]string{
 	"producer: a record without a key for a compacted topic": "did not fail",
-	"admin: describe the metadata quorum":                    "UnsupportedVersionException",
 	"admin: quotas of clients":                               "UnsupportedVersionException",
 	"admin: SCRAM credentials":                               "UnsupportedVersionException",
 	"admin: configurations of groups":                        "InvalidRequestException",

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,8 @@ func TestKafkaTools(t *testing.T) {
 		{"reassign-list", "", []string{reassign, "--list"}, "No partition reassignments found"},
 		{"leader-election", "", []string{tools + "LeaderElectionCommand", "--election-type", "preferred", "--topic", topic, "--partition", "1"}, "Valid replica already elected"},
 		{"features", "", []string{tools + "FeatureCommand", "--bootstrap-server", address, "describe"}, `transaction.version\s+SupportedMinVersion: 0\s+SupportedMaxVersion: 2\s+FinalizedVersionLevel: 2`},
+		{"quorum", "", []string{tools + "MetadataQuorumCommand", "--bootstrap-server", address, "describe", "--status"}, `(?s)LeaderId:\s+\d+.*CurrentVoters:\s+\[\{"id": \d+`},
+		{"quorum-replication", "", []string{tools + "MetadataQuorumCommand", "--bootstrap-server", address, "describe", "--replication"}, `Leader`},
 		{"config-brokers", "", []string{"kafka.admin.ConfigCommand", "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", "log.retention.ms=360000000"}, "Completed updating default config"},
 		{"config-brokers-delete", "", []string{"kafka.admin.ConfigCommand", "--alter", "--entity-type", "brokers", "--entity-default", "--delete-config", "log.retention.ms"}, "Completed updating default config"},
 		{"verifiable-producer", "", []string{tools + "VerifiableProducer", "--topic", topic, "--max-messages", "50"}, `"sent":50,"acked":50`},
@@ -111,7 +114,7 @@ func TestKafkaTools(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			args := step.args
-			if step.name != "producer-performance" && step.name != "features" { // which name it elsewhere
+			if step.name != "producer-performance" && !slices.Contains(args, "--bootstrap-server") { // which name it elsewhere
 				args = append(args, "--bootstrap-server", address)
 			}
 			out, err := kafkaTool(t, step.input, args...)

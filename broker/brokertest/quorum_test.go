@@ -17,8 +17,11 @@ func describeQuorum(t *testing.T, c *kgo.Client) kmsg.DescribeQuorumResponseTopi
 	request := kmsg.NewPtrDescribeQuorumRequest()
 	request.Topics = []kmsg.DescribeQuorumRequestTopic{{Topic: "__cluster_metadata", Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{}}}}
 	response, err := request.RequestWith(clusterContext(t), c)
-	if err != nil || response.ErrorCode != 0 {
-		t.Fatalf("describe the quorum: %v, %v", err, kerr.ErrorForCode(response.ErrorCode))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.ErrorCode != 0 || len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 || response.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatalf("describe the quorum: %v, %+v", kerr.ErrorForCode(response.ErrorCode), response.Topics)
 	}
 	return response.Topics[0].Partitions[0]
 }
@@ -49,7 +52,10 @@ func TestRemovedVoterStaysRemoved(t *testing.T) {
 			}
 		}
 	}
-	waitFor(t, "the node has noted that it votes", func() bool { return c.Node(removed).Running().Voter() })
+	if removed < 0 {
+		t.Fatalf("no follower votes: %+v", quorum)
+	}
+	waitFor(t, "the node knows that it votes", func() bool { return c.Node(removed).Running().Voter() })
 	ask := func(request kmsg.Request) {
 		t.Helper()
 		response, err := client.Request(clusterContext(t), request)
@@ -114,6 +120,25 @@ func TestQuorumRequestsAreChecked(t *testing.T) {
 		}
 		if r := response.(*kmsg.AddRaftVoterResponse); r.ErrorCode != c.want.Code || r.ErrorMessage == nil {
 			t.Errorf("%v, want %v", kerr.ErrorForCode(r.ErrorCode), c.want)
+		}
+	}
+	for _, c := range []struct {
+		change func(*kmsg.RemoveRaftVoterRequest)
+		want   *kerr.Error
+	}{
+		{func(r *kmsg.RemoveRaftVoterRequest) {}, kerr.InvalidRequest}, // the last one
+		{func(r *kmsg.RemoveRaftVoterRequest) { r.ClusterID = &other }, kerr.InconsistentClusterID},
+		{func(r *kmsg.RemoveRaftVoterRequest) { r.VoterID = 7 }, kerr.VoterNotFound},
+	} {
+		request := kmsg.NewPtrRemoveRaftVoterRequest()
+		request.VoterID, request.VoterDirectoryID = voters[0].ReplicaID, voters[0].ReplicaDirectoryID
+		c.change(request)
+		response, err := request.RequestWith(testContext(t), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.ErrorCode != c.want.Code || response.ErrorMessage == nil {
+			t.Errorf("%v, want %v", kerr.ErrorForCode(response.ErrorCode), c.want)
 		}
 	}
 	strange := kmsg.NewPtrDescribeQuorumRequest()

@@ -2,6 +2,7 @@ package brokertest_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -61,16 +62,14 @@ func TestControllersAndBrokersApart(t *testing.T) {
 			}
 		}
 	}
-	for i := range 3 {
-		if c.Node(i).Running().NodeID() != quorum.LeaderID {
-			continue
-		}
-		c.Kill(i) // the active controller
-		produce()
-		makeTopic(t, admin(t, brokers...), "after")
-		c.Restart(i)
-		break
+	active := slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return c.Node(i).Running().NodeID() == quorum.LeaderID })
+	if active < 0 {
+		t.Fatalf("node %d leads the quorum, which is no controller", quorum.LeaderID)
 	}
+	c.Kill(active)
+	produce()
+	makeTopic(t, admin(t, brokers...), "after")
+	c.Restart(active)
 	for i := range c.Size() {
 		c.Kill(i)
 	}
