@@ -122,7 +122,7 @@ func saramaNodes(t *testing.T, count int) *brokertest.Cluster {
 	for name, value := range map[string]string{
 		"default.replication.factor": replicas, "offsets.topic.replication.factor": replicas, "transaction.state.log.replication.factor": replicas,
 		"auto.create.topics.enable": "false", "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
-		"group.min.session.timeout.ms": "6000",
+		"group.min.session.timeout.ms": "6000", "transaction.state.log.min.isr": "1",
 	} {
 		options = append(options, brokertest.Set(name, value))
 	}
