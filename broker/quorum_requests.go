@@ -15,6 +15,10 @@ import (
 	"github.com/leatlog/leat/broker/internal/quorum"
 )
 
+// longestVoterWait bounds how long a replica that is to vote may take to catch up while a
+// client waits for it, whatever the client says.
+const longestVoterWait = time.Minute
+
 // askQuorum answers the requests about the quorum itself, which the node that leads it
 // answers: DescribeQuorum (KIP-595, KIP-836), AddRaftVoter and RemoveRaftVoter (KIP-853).
 // It is false for all others.
@@ -22,7 +26,7 @@ func (c *controllerClient) askQuorum(request kmsg.Request, done func(kmsg.Respon
 	timeout := controllerTimeout
 	switch r := request.(type) {
 	case *kmsg.AddRaftVoterRequest:
-		timeout = time.Duration(max(0, r.TimeoutMillis)) * time.Millisecond
+		timeout = min(time.Duration(max(0, r.TimeoutMillis))*time.Millisecond, longestVoterWait)
 	case *kmsg.DescribeQuorumRequest, *kmsg.RemoveRaftVoterRequest:
 	default:
 		return false

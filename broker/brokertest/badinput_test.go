@@ -297,8 +297,8 @@ func randomize(r *rand.Rand, v reflect.Value) {
 		v.SetBool(r.IntN(2) == 0)
 	case reflect.Float64:
 		v.SetFloat([]float64{0, -1, math.NaN(), math.Inf(1)}[r.IntN(4)])
-	case reflect.Uint8:
-		v.SetUint(r.Uint64N(256))
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(r.Uint64() & (1<<v.Type().Bits() - 1))
 	default:
 		v.SetInt([]int64{0, 1, -1, -2, -3, 7, math.MaxInt64, math.MinInt64, math.MaxInt32}[r.IntN(9)]) // truncated
 	}
