@@ -69,6 +69,15 @@ func TestDescribe(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "describe.dot", got)
+	if got, err = webTopology().Mermaid(); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "describe.mmd", got)
+	text, err := webTopology().JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "describe.json", string(text)+"\n")
 	var trace strings.Builder
 	if _, err := webTopology().Build(topology.Trace(&trace)); err != nil {
 		t.Fatal(err)
@@ -157,5 +166,11 @@ func TestMistakes(t *testing.T) {
 	}
 	if _, err := topology.New().DOT(); err == nil {
 		t.Error("drawn without a source")
+	}
+	if _, err := topology.New().Mermaid(); err == nil {
+		t.Error("drawn for Mermaid without a source")
+	}
+	if _, err := topology.New().JSON(); err == nil {
+		t.Error("written as JSON without a source")
 	}
 }

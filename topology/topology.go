@@ -53,6 +53,7 @@
 package topology
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -166,6 +167,26 @@ func (t *Topology) DOT() (string, error) {
 		return "", err
 	}
 	return p.DOT(), nil
+}
+
+// Mermaid builds the topology and draws it as a Mermaid flowchart; see
+// plan.Plan.Mermaid.
+func (t *Topology) Mermaid() (string, error) {
+	p, err := t.Build()
+	if err != nil {
+		return "", err
+	}
+	return p.Mermaid(), nil
+}
+
+// JSON builds the topology and describes it as indented JSON; see
+// plan.Plan.MarshalJSON.
+func (t *Topology) JSON() ([]byte, error) {
+	p, err := t.Build()
+	if err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(p, "", "  ")
 }
 
 // add adds an operator.
