@@ -142,7 +142,7 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 		t.mistake(name, "there is no serde for its keys, of type %s: call WithKeySerde on the stream before it is grouped", reflect.TypeFor[K]())
 	}
 	if value == nil {
-		t.mistake(name, "there is no serde for its values, of type %s: a %s needs one, from its argument or from WithValueSerde on the stream before it is grouped",
+		t.mistake(name, "there is no serde for its values, of type %s: this %s needs one, from its argument or from WithValueSerde on the stream before it is grouped",
 			reflect.TypeFor[A](), kind)
 	}
 	if o.initial != nil && kind != "aggregate" && kind != "aggregate-table" {

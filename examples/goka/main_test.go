@@ -15,6 +15,7 @@ import (
 
 	"github.com/leatlog/leat/broker/brokertest"
 	"github.com/leatlog/leat/examples/goka/clicks"
+	"github.com/leatlog/leat/examples/internal/local"
 )
 
 // output is what the example writes, while it runs.
@@ -80,7 +81,7 @@ func runUntil(t *testing.T, unmodified bool, all ...string) {
 		}
 	}
 	stop()
-	if err := <-done; err != nil {
+	if err := <-done; err != nil && !local.IsInterruption(err) {
 		t.Fatal(err)
 	}
 	clicked := map[string]int64{}

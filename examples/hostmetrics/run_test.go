@@ -75,7 +75,7 @@ func start(t *testing.T, dir, name, address string, read func(context.Context, t
 func (e *example) end() {
 	e.t.Helper()
 	e.stop()
-	if err := <-e.done; err != nil {
+	if err := <-e.done; err != nil && !local.IsInterruption(err) {
 		e.t.Fatal(err)
 	}
 	if text := readFile(e.t, e.out); !strings.Contains(text, "the next start goes on") {

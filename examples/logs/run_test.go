@@ -92,7 +92,7 @@ func TestRunsAndGoesOn(t *testing.T) {
 			}
 		}
 		stop()
-		if err := <-done; err != nil {
+		if err := <-done; err != nil && !local.IsInterruption(err) {
 			t.Fatal(err)
 		}
 		_ = out.Close()

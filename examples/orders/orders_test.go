@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"path/filepath"
 	"testing"
@@ -101,7 +100,7 @@ func TestRun(t *testing.T) {
 		}()
 		until(func() bool { return len(orders) >= n && len(priced) >= n/2 && shipped >= n/2 })
 		cancel()
-		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+		if err := <-ended; err != nil && !local.IsInterruption(err) {
 			t.Error(err)
 		}
 	}

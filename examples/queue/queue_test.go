@@ -74,7 +74,7 @@ func TestEveryJobEndsOnce(t *testing.T) {
 		}()
 		return func() {
 			cancel()
-			if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			if err := <-ended; err != nil && !local.IsInterruption(err) {
 				t.Error(err)
 			}
 		}

@@ -99,7 +99,7 @@ func TestInterruption(t *testing.T) {
 		{other, false},
 		{context.DeadlineExceeded, false},
 	} {
-		if got := isInterruption(c.err); got != c.want {
+		if got := IsInterruption(c.err); got != c.want {
 			t.Errorf("%v: %v", c.err, got)
 		}
 	}

@@ -24,25 +24,25 @@ func Main(parsed error, run func(ctx context.Context) error) {
 	}
 	interrupted := ctx.Err() != nil
 	stop()
-	if err != nil && !(interrupted && isInterruption(err)) {
+	if err != nil && !(interrupted && IsInterruption(err)) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// isInterruption says that an error, and whatever it was joined with, is a context that
+// IsInterruption says that an error, and whatever it was joined with, is a context that
 // was cancelled.
-func isInterruption(err error) bool {
+func IsInterruption(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {
-			if !isInterruption(one) {
+			if !IsInterruption(one) {
 				return false
 			}
 		}
 		return true
 	}
 	if inner := errors.Unwrap(err); inner != nil {
-		return isInterruption(inner)
+		return IsInterruption(inner)
 	}
 	return err == context.Canceled
 }
