@@ -267,6 +267,27 @@ type ClusterSettings struct {
 	// others may lead before leaders are moved. Default 10
 	// (leader.imbalance.per.broker.percentage).
 	ImbalancePercent int32
+	// PartitionRebalance has the active controller move replicas by itself when brokers
+	// hold too different numbers of them, as after one was added
+	// (auto.partition.rebalance.enable).
+	PartitionRebalance bool
+	// PartitionCheck is the time between two looks for that. Default 1 min
+	// (partition.imbalance.check.interval.seconds).
+	PartitionCheck time.Duration
+	// PartitionPercent is the share of the average number of replicas by which brokers may
+	// differ. Default 10 (partition.imbalance.per.broker.percentage).
+	PartitionPercent int32
+	// PartitionMoves is the most partitions that are moved so at the same time. Default 20
+	// (partition.rebalance.max.concurrent).
+	PartitionMoves int32
+}
+
+// spread is what the controller is told of moving replicas.
+func (c *ClusterSettings) spread() controller.Spread {
+	if !c.PartitionRebalance {
+		return controller.Spread{}
+	}
+	return controller.Spread{Check: c.PartitionCheck, Percent: c.PartitionPercent, AtOnce: int(c.PartitionMoves)}
 }
 
 // imbalance is what the controller is told of it.
@@ -344,6 +365,9 @@ func (c *Config) setDefaults() {
 	k.ReplicaLag = cmp.Or(k.ReplicaLag, 30*time.Second)
 	k.ImbalanceCheck = cmp.Or(k.ImbalanceCheck, 5*time.Minute)
 	k.ImbalancePercent = cmp.Or(k.ImbalancePercent, 10)
+	k.PartitionCheck = cmp.Or(k.PartitionCheck, time.Minute)
+	k.PartitionPercent = cmp.Or(k.PartitionPercent, 10)
+	k.PartitionMoves = cmp.Or(k.PartitionMoves, 20)
 }
 
 // validate fills the defaults in and checks every setting. Its errors are one
@@ -471,6 +495,9 @@ func (c *Config) validateNumbers() error {
 		{"replica.lag.time.max.ms", c.Cluster.ReplicaLag.Milliseconds(), 1, 1<<63 - 1},
 		{"leader.imbalance.check.interval.seconds", int64(c.Cluster.ImbalanceCheck / time.Second), 1, 1<<63 - 1},
 		{"leader.imbalance.per.broker.percentage", int64(c.Cluster.ImbalancePercent), 1, 100},
+		{"partition.imbalance.check.interval.seconds", int64(c.Cluster.PartitionCheck / time.Second), 1, 1<<63 - 1},
+		{"partition.imbalance.per.broker.percentage", int64(c.Cluster.PartitionPercent), 1, 100},
+		{"partition.rebalance.max.concurrent", int64(c.Cluster.PartitionMoves), 1, 10_000},
 	} {
 		if n.value < n.min || n.value > n.max {
 			return invalid(n.name, strconv.FormatInt(n.value, 10), fmt.Sprintf("must be between %d and %d", n.min, n.max))

@@ -199,11 +199,27 @@ func (s *controllerShell) settle(r *result) {
 func (s *controllerShell) step(e controller.Event) {
 	fx := s.core.Step(s.now(), e)
 	s.queue = append(s.queue, fx.Proposals...)
+	for _, n := range fx.Notices {
+		s.notice(n)
+	}
 	for _, a := range fx.Answers {
 		if answer := s.answers[a.ID]; answer != nil {
 			delete(s.answers, a.ID)
 			answer(a)
 		}
+	}
+}
+
+// notice logs what an operator wants to know of.
+func (s *controllerShell) notice(n controller.Notice) {
+	switch n := n.(type) {
+	case controller.BrokerHoldsNothing:
+		s.logger.Info().Int32("broker", n.Broker).
+			Msg("a broker takes part that has no replicas: `leat cluster rebalance --plan` says what could move there, --run moves it; with auto.partition.rebalance.enable it is moved by itself")
+	case controller.RebalanceBegun:
+		s.logger.Info().Int("partitions", n.Partitions).Int("copies", n.Copies).Msg("replicas are being moved so that brokers have as many as others")
+	case controller.RebalanceEnded:
+		s.logger.Info().Msg("replicas are moved")
 	}
 }
 

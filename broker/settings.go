@@ -110,6 +110,10 @@ var settings = []setting{
 	negated("auto.leader.rebalance.enable", "Whether leaders are moved back to the first of their replicas.", func(c *Config) *bool { return &c.Cluster.NoLeaderRebalance }),
 	duration("leader.imbalance.check.interval.seconds", "The time between two looks for leaders to move back.", time.Second, func(c *Config) *time.Duration { return &c.Cluster.ImbalanceCheck }),
 	number("leader.imbalance.per.broker.percentage", "The share of a broker's partitions that others may lead before leaders are moved back.", func(c *Config) *int32 { return &c.Cluster.ImbalancePercent }),
+	toggle("auto.partition.rebalance.enable", "Whether the controller moves replicas by itself when brokers hold too different numbers of them, as after one was added.", func(c *Config) *bool { return &c.Cluster.PartitionRebalance }),
+	duration("partition.imbalance.check.interval.seconds", "The time between two looks for replicas to move.", time.Second, func(c *Config) *time.Duration { return &c.Cluster.PartitionCheck }),
+	number("partition.imbalance.per.broker.percentage", "The share of the average number of replicas by which brokers may differ before replicas are moved.", func(c *Config) *int32 { return &c.Cluster.PartitionPercent }),
+	number("partition.rebalance.max.concurrent", "The most partitions that are moved by that at the same time.", func(c *Config) *int32 { return &c.Cluster.PartitionMoves }),
 	millis("replica.lag.time.max.ms", "How long an in-sync replica may be behind its leader before it is in sync no more.", func(c *Config) *time.Duration { return &c.Cluster.ReplicaLag }),
 	millis("broker.session.timeout.ms", "The silence after which a broker is fenced.", func(c *Config) *time.Duration { return &c.Cluster.Session }),
 }

@@ -144,6 +144,7 @@ func (b *Broker) startQuorum(context.Context) error {
 	b.shell = newControllerShell(controller.New(controller.Config{
 		NodeID: b.cfg.NodeID, Partitions: b.cfg.Topics.Partitions, Replication: b.cfg.Topics.Replication,
 		Session: b.cfg.Cluster.Session, TopicDefaults: b.cfg.Topics.Defaults, Imbalance: b.cfg.Cluster.imbalance(),
+		Spread: b.cfg.Cluster.spread(),
 	}), b.log, b.env)
 	b.log.onLeader = func(leader, epoch int32, image *metadata.Image) {
 		b.shell.leaderChanged(leader == b.cfg.NodeID, epoch, image)

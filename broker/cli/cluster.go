@@ -54,7 +54,8 @@ waits until all are copied; ended early, what was begun goes on.`,
 		Use:   "drain BROKER",
 		Short: "Move all replicas off a broker, before it is removed",
 		Long: `Move all replicas off a broker, which may be down if the others have what it had.
-Until it is stopped, new topics may still be placed on it.`,
+It is cordoned first (cordoned.log.dirs=*) and gets no new ones. "undrain" ends that,
+and so does "unregister".`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			id, err := brokerID(args[0])
@@ -63,6 +64,18 @@ Until it is stopped, new topics may still be placed on it.`,
 			}
 			f.run = !f.plan
 			return f.connected(c, id, (*mover).move)
+		},
+	}
+	undrain := &cobra.Command{
+		Use:   "undrain BROKER",
+		Short: "Have a broker that was to be drained get replicas again",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := brokerID(args[0])
+			if err != nil {
+				return err
+			}
+			return f.connected(c, id, (*mover).undrain)
 		},
 	}
 	unregister := &cobra.Command{
@@ -84,7 +97,7 @@ Until it is stopped, new topics may still be placed on it.`,
 	rebalance.Flags().BoolVar(&f.run, "run", false, "move the replicas")
 	rebalance.MarkFlagsOneRequired("plan", "run")
 	rebalance.MarkFlagsMutuallyExclusive("plan", "run")
-	c.AddCommand(rebalance, drain, unregister, quorumCommand(&f), watchCommand(&f))
+	c.AddCommand(rebalance, drain, undrain, unregister, quorumCommand(&f), watchCommand(&f))
 	return c
 }
 
@@ -136,9 +149,18 @@ type outcome struct {
 }
 
 func (m *mover) move(ctx context.Context) error {
-	moves, err := m.makePlan()
+	moves, err := m.makePlan(ctx)
 	if err != nil {
 		return err
+	}
+	if m.run && m.drained >= 0 {
+		// Only now is it known that it can be drained; what was created meanwhile counts, too.
+		if err := m.cordon(ctx, true); err != nil {
+			return err
+		}
+		if moves, err = m.makePlan(ctx); err != nil {
+			return err
+		}
 	}
 	o := outcome{Moves: append([]controller.Move{}, moves...)}
 	for n := range moves {
@@ -170,7 +192,7 @@ func (m *mover) move(ctx context.Context) error {
 
 // makePlan reads the cluster and plans. Brokers that are down keep what they have,
 // unless they are drained.
-func (m *mover) makePlan() ([]controller.Move, error) {
+func (m *mover) makePlan(ctx context.Context) ([]controller.Move, error) {
 	list := kmsg.NewPtrListPartitionReassignmentsRequest()
 	list.Topics, list.TimeoutMillis = nil, int32(m.timeout.Milliseconds())
 	answer, err := m.ask(list, 0, m.timeout)
@@ -180,9 +202,26 @@ func (m *mover) makePlan() ([]controller.Move, error) {
 	if under := answer.(*kmsg.ListPartitionReassignmentsResponse).Topics; len(under) > 0 {
 		return nil, fmt.Errorf("topic %q is being reassigned already: wait until that is done, or cancel it", under[0].Topic)
 	}
+	brokers, err := m.brokers()
+	if err != nil {
+		return nil, err
+	}
+	answer, err = m.ask(kmsg.NewPtrMetadataRequest(), 12, m.timeout)
+	if err != nil {
+		return nil, err
+	}
+	cordoned, err := m.cordoned(ctx, brokers)
+	if err != nil {
+		return nil, err
+	}
+	return m.planFrom(brokers, cordoned, answer.(*kmsg.MetadataResponse).Topics)
+}
+
+// brokers returns all brokers of the cluster, those that are down, too.
+func (m *mover) brokers() ([]kmsg.DescribeClusterResponseBroker, error) {
 	describe := kmsg.NewPtrDescribeClusterRequest()
 	describe.EndpointType, describe.IncludeFencedBrokers = 1, true
-	answer, err = m.ask(describe, 2, m.timeout)
+	answer, err := m.ask(describe, 2, m.timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -190,14 +229,10 @@ func (m *mover) makePlan() ([]controller.Move, error) {
 	if err := kerr.ErrorForCode(cluster.ErrorCode); err != nil {
 		return nil, fmt.Errorf("describe the cluster: %w", err)
 	}
-	answer, err = m.ask(kmsg.NewPtrMetadataRequest(), 12, m.timeout)
-	if err != nil {
-		return nil, err
-	}
-	return m.planFrom(cluster.Brokers, answer.(*kmsg.MetadataResponse).Topics)
+	return cluster.Brokers, nil
 }
 
-func (m *mover) planFrom(brokers []kmsg.DescribeClusterResponseBroker, topics []kmsg.MetadataResponseTopic) ([]controller.Move, error) {
+func (m *mover) planFrom(brokers []kmsg.DescribeClusterResponseBroker, cordoned map[int32]bool, topics []kmsg.MetadataResponseTopic) ([]controller.Move, error) {
 	known := false
 	down := map[int32]bool{}
 	var usable []controller.PlanBroker
@@ -207,7 +242,7 @@ func (m *mover) planFrom(brokers []kmsg.DescribeClusterResponseBroker, topics []
 		if b.NodeID == m.drained || b.IsFenced {
 			continue
 		}
-		x := controller.PlanBroker{ID: b.NodeID}
+		x := controller.PlanBroker{ID: b.NodeID, Cordoned: cordoned[b.NodeID]}
 		if b.Rack != nil {
 			x.Rack = *b.Rack
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,7 +11,8 @@ import (
 	"github.com/leatlog/leat/broker/brokertest"
 )
 
-// TestDrainAndRebalance moves replicas off a broker of a running cluster and back on.
+// TestDrainAndRebalance moves replicas off a broker of a running cluster, which gets
+// none while it is drained, and back on.
 func TestDrainAndRebalance(t *testing.T) {
 	c := brokertest.StartCluster(t, 3, brokertest.InMemoryDisk())
 	a, err := dialAny(t.Context(), c.Addrs()[:1], 10*time.Second)
@@ -55,12 +57,12 @@ func TestDrainAndRebalance(t *testing.T) {
 	}
 	held(4)
 	for _, step := range []struct {
-		args []string
+		args string
 		want int
-	}{{[]string{"drain", "2"}, 0}, {[]string{"rebalance", "--run"}, 4}} {
-		out, err := runCluster(append(step.args, "--bootstrap", c.Addrs()[0], "--at-once", "3")...)
+	}{{"drain 2", 0}, {"rebalance --run", 0}, {"undrain 2", 0}, {"rebalance --run", 4}} {
+		out, err := runCluster(append(strings.Fields(step.args), "--bootstrap", c.Addrs()[0])...)
 		if err != nil {
-			t.Fatalf("%v: %v\n%s", step.args, err, out)
+			t.Fatalf("%s: %v\n%s", step.args, err, out)
 		}
 		held(step.want)
 	}

@@ -94,7 +94,7 @@ func TestMoverPlans(t *testing.T) {
 	plan := func(drained int32) []controller.Move {
 		t.Helper()
 		m := &mover{clusterFlags: &clusterFlags{}, drained: drained}
-		moves, err := m.planFrom(brokers, topics)
+		moves, err := m.planFrom(brokers, nil, topics)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestMoverPlans(t *testing.T) {
 	}
 	brokers[1].IsFenced = true
 	m := &mover{clusterFlags: &clusterFlags{}, drained: -1}
-	if _, err := m.planFrom(brokers, topics); err == nil || !strings.Contains(err.Error(), "broker 2 is down") {
+	if _, err := m.planFrom(brokers, nil, topics); err == nil || !strings.Contains(err.Error(), "broker 2 is down") {
 		t.Errorf("with a broker down: %v", err)
 	}
 	if moves := plan(2); len(moves) != 2 {

@@ -59,6 +59,13 @@ func TestShowTransactions(t *testing.T) {
 	if err := l.openTransaction(ended, topic, 1).EndTransaction(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
+	// The end is answered when it is decided, and complete when its markers are written.
+	deadline := time.Now().Add(time.Minute)
+	for state := ""; state != "CompleteCommit"; time.Sleep(10 * time.Millisecond) {
+		if state = read[txnDescriptionJSON](l, "txn", "describe", ended).State; time.Now().After(deadline) {
+			t.Fatalf("the transaction stays in %s", state)
+		}
+	}
 	before := time.Now()
 	l.openTransaction(open, topic, 0, 2)
 

@@ -3,6 +3,7 @@ package controller
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -35,6 +36,9 @@ func (c *Controller) NextDeadline() time.Time {
 		if check := c.balanced.Add(c.cfg.Imbalance.Check); next.IsZero() || check.Before(next) {
 			next = check
 		}
+	}
+	if look := c.nextLook(); !look.IsZero() && (next.IsZero() || look.Before(next)) {
+		next = look
 	}
 	if awake := c.last.Add(c.cfg.Session / 4); !next.IsZero() && awake.Before(next) {
 		next = awake
@@ -161,6 +165,9 @@ func (c *Controller) heartbeat(now time.Time, e BrokerHeartbeat) {
 	case !e.WantFence && b.Fenced && !b.ControlledShutdown && caughtUp:
 		c.propose([]metadata.Change{&metadata.BrokerFenceChange{ID: b.ID, Epoch: b.Epoch}})
 		c.propose(c.activate(b.ID))
+		if c.holdsNothing(b.ID) {
+			c.note(BrokerHoldsNothing{b.ID})
+		}
 	}
 	c.answerWhenCommitted(e.ID, HeartbeatAnswer{CaughtUp: caughtUp, Fenced: !c.image.Alive(e.Broker)})
 }
@@ -199,7 +206,12 @@ func (c *Controller) unregisterBroker(e UnregisterBroker) {
 		return
 	}
 	delete(c.sessions, e.Broker)
-	c.propose([]metadata.Change{&metadata.BrokerRemovedChange{ID: e.Broker}})
+	changes := []metadata.Change{&metadata.BrokerRemovedChange{ID: e.Broker}}
+	if _, cordoned := c.image.BrokerConfig(e.Broker)[metadata.CordonedLogDirs]; cordoned {
+		// It was drained; what comes back under its id is to be used.
+		changes = append(changes, &metadata.ConfigChange{Resource: metadata.BrokerResource, Name: strconv.Itoa(int(e.Broker)), Key: metadata.CordonedLogDirs})
+	}
+	c.propose(changes)
 	c.propose(c.deactivate(e.Broker, logsUncertain))
 	c.answerWhenCommitted(e.ID, Unregistered{})
 }

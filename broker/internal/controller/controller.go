@@ -11,7 +11,7 @@ import (
 	"github.com/leatlog/leat/broker/internal/metadata"
 )
 
-// Config configures a Controller. All fields but Imbalance are required.
+// Config configures a Controller. All fields but Imbalance and Spread are required.
 type Config struct {
 	NodeID        int32
 	Partitions    int32             // of a topic created with -1 partitions (num.partitions)
@@ -19,6 +19,7 @@ type Config struct {
 	Session       time.Duration     // the silence after which a broker is fenced
 	TopicDefaults map[string]string // defaults of topic configurations, by their names
 	Imbalance     Imbalance
+	Spread        Spread
 }
 
 // Imbalance says when leaders are moved back to the first replicas.
@@ -48,6 +49,7 @@ type Controller struct {
 	waiting   []waiting       // by proposal
 	sessions  map[int32]*session
 	balanced  time.Time // when leaders were last looked at
+	spread    spreading
 	last      time.Time // of the last step
 	// defaults of topic configurations in defaultsOf, see topicDefaults
 	defaults   map[string]string
@@ -98,6 +100,7 @@ func (c *Controller) Step(now time.Time, event Event) Effects {
 	case Tick:
 		c.expire(now)
 		c.rebalance(now)
+		c.spreadReplicas(now)
 	case BrokerGone:
 		c.brokerGone(e)
 	default:
@@ -153,7 +156,7 @@ func (c *Controller) request(now time.Time, event Event) {
 func (c *Controller) becameLeader(now time.Time, e BecameLeader) {
 	c.resigned()
 	c.active, c.epoch, c.image = true, e.Epoch, e.Image
-	c.clusterID, c.balanced = e.ClusterID, now
+	c.clusterID, c.balanced, c.spread = e.ClusterID, now, spreading{looked: now}
 	c.begin(now)
 }
 
@@ -227,6 +230,9 @@ func (c *Controller) committed(e Committed) {
 	}
 	c.waiting = slices.Delete(c.waiting, 0, n)
 }
+
+// note tells the shell of something that is to be logged.
+func (c *Controller) note(n Notice) { c.out.Notices = append(c.out.Notices, n) }
 
 // propose adds changes to what is to be committed and to the speculative image,
 // in as many proposals as their number needs.

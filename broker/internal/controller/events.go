@@ -228,7 +228,28 @@ type ProducerIDs struct {
 type Effects struct {
 	Proposals []Proposal // to be committed in this order, after those of earlier steps
 	Answers   []Answer   // to be given now
+	Notices   []Notice   // to be logged
 }
+
+// Notice is something that an operator wants to know of: one of the types below.
+type Notice interface{ notice() }
+
+type (
+	// BrokerHoldsNothing says that a broker takes part of which no partition has a
+	// replica, while there are partitions.
+	BrokerHoldsNothing struct{ Broker int32 }
+	// RebalanceBegun says that the controller is moving replicas, see Spread.
+	RebalanceBegun struct {
+		Partitions int // whose replicas or their order change
+		Copies     int // replicas that are copied
+	}
+	// RebalanceEnded says that what RebalanceBegun told of is done.
+	RebalanceEnded struct{}
+)
+
+func (BrokerHoldsNothing) notice() {}
+func (RebalanceBegun) notice()     {}
+func (RebalanceEnded) notice()     {}
 
 // Proposal is an atomic set of changes. The shell may commit consecutive
 // proposals as one entry.

@@ -27,12 +27,17 @@ type site struct {
 	load   int // replicas placed by this request
 }
 
-// sites returns the brokers, rack after rack in turn, so that neighbours are in
-// different racks where that is possible.
+// sites returns the brokers that are not cordoned, rack after rack in turn, so that
+// neighbours are in different racks where that is possible.
 func (c *Controller) sites() []site {
 	racks := map[string][]site{}
 	var names []string
+	count := 0
 	for _, b := range c.image.Brokers() {
+		if c.image.Cordoned(b.ID) {
+			continue
+		}
+		count++
 		if _, ok := racks[b.Rack]; !ok {
 			names = append(names, b.Rack)
 		}
@@ -40,7 +45,7 @@ func (c *Controller) sites() []site {
 	}
 	slices.Sort(names)
 	var all []site
-	for round := 0; len(all) < len(c.image.Brokers()); round++ {
+	for round := 0; len(all) < count; round++ {
 		for _, name := range names {
 			if round < len(racks[name]) {
 				all = append(all, racks[name][round])
@@ -67,12 +72,12 @@ func (c *Controller) place(start, count, replication int) ([][]int32, *refusal) 
 	}
 	if len(leaders) == 0 {
 		return nil, refusef(kerr.InvalidReplicationFactor,
-			"Unable to replicate the partition %d time(s): All brokers are currently fenced.", replication)
+			"Unable to replicate the partition %d time(s): All brokers are currently fenced%s.", replication, c.ifCordoned(len(all), " or cordoned"))
 	}
 	if replication > len(all) {
 		return nil, refusef(kerr.InvalidReplicationFactor,
-			"Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered.",
-			replication, replication, len(all))
+			"Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered%s.",
+			replication, replication, len(all), c.ifCordoned(len(all), " and not cordoned"))
 	}
 	partitions := make([][]int32, count)
 	for p := range partitions {
@@ -93,6 +98,14 @@ func (c *Controller) place(start, count, replication int) ([][]int32, *refusal) 
 		partitions[p] = replicas
 	}
 	return partitions, nil
+}
+
+// ifCordoned returns text when count is smaller than the number of all brokers.
+func (c *Controller) ifCordoned(count int, text string) string {
+	if count == len(c.image.Brokers()) {
+		return ""
+	}
+	return text
 }
 
 // nextFollower returns the place of the best broker that is not among replicas.
@@ -125,9 +138,10 @@ func nextFollower(all []site, first, shift int, replicas []int32, taken map[stri
 	return best
 }
 
-// checkAssignment checks the replicas a client chose for one partition. width is
-// the replication factor of the topic's other partitions, 0 when it is the first.
-func (c *Controller) checkAssignment(partition int, replicas []int32, width int) *refusal {
+// checkAssignment checks the replicas a client chose for one partition, of which has
+// are its replicas already. width is the replication factor of the topic's other
+// partitions, 0 when it is the first.
+func (c *Controller) checkAssignment(partition int, replicas, has []int32, width int) *refusal {
 	if len(replicas) == 0 {
 		return refusef(kerr.InvalidReplicaAssignment, "The manual partition assignment includes an empty replica list.")
 	}
@@ -140,6 +154,8 @@ func (c *Controller) checkAssignment(partition int, replicas []int32, width int)
 			return refusef(kerr.InvalidReplicaAssignment, "The manual partition assignment includes broker %d, but no such broker is registered.", id)
 		case seen[id]:
 			return refusef(kerr.InvalidReplicaAssignment, "The manual partition assignment includes the broker %d more than once.", id)
+		case c.image.Cordoned(id) && !slices.Contains(has, id):
+			return refusef(kerr.InvalidReplicaAssignment, "The manual partition assignment includes broker %d, but all its log directories are cordoned.", id)
 		case c.image.Active(id):
 			alive++
 		}

@@ -15,8 +15,9 @@ var ErrPlan = errors.New("no plan")
 
 // PlanBroker is a broker that may hold replicas.
 type PlanBroker struct {
-	ID   int32
-	Rack string
+	ID       int32
+	Rack     string
+	Cordoned bool // it keeps what it has and gets no more
 }
 
 // PlanPartition is a partition as it is: its replicas in order of preference.
@@ -40,7 +41,7 @@ func (m *Move) Copies() int { return len(withoutAll(m.To, m.From)) }
 // Plan returns moves after which every broker has as many replicas, and as many first
 // replicas, as the others, give or take one, as far as the racks allow: no partition
 // ends up in fewer racks than it was in. Replicas on brokers that are not in brokers,
-// those to be drained, go elsewhere. It copies as little as it can: only from brokers
+// those to be drained, go elsewhere; cordoned ones get nothing. It copies as little as it can: only from brokers
 // that have more than their share. The same input gives the same plan, ordered by
 // topic and partition.
 func Plan(brokers []PlanBroker, partitions []PlanPartition) ([]Move, error) {
@@ -80,8 +81,9 @@ type planner struct {
 	place      map[int32]int // of a broker
 	partitions []PlanPartition
 	was        [][]int32
-	load       []int            // replicas of each broker
-	topics     []map[string]int // replicas of each broker by topic
+	topic      []int     // of each partition: the place of its topic among all
+	load       []int     // replicas of each broker
+	held       [][][]int // the partitions that each broker has of each topic
 }
 
 func newPlanner(brokers []PlanBroker, partitions []PlanPartition) *planner {
@@ -90,9 +92,16 @@ func newPlanner(brokers []PlanBroker, partitions []PlanPartition) *planner {
 	slices.SortFunc(p.partitions, func(a, b PlanPartition) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
-	p.load, p.topics = make([]int, len(p.brokers)), make([]map[string]int, len(p.brokers))
+	topics := 0
+	for n := range p.partitions {
+		if n > 0 && p.partitions[n].Topic != p.partitions[n-1].Topic {
+			topics++
+		}
+		p.topic = append(p.topic, topics)
+	}
+	p.load, p.held = make([]int, len(p.brokers)), make([][][]int, len(p.brokers))
 	for n, b := range p.brokers {
-		p.place[b.ID], p.topics[n] = n, map[string]int{}
+		p.place[b.ID], p.held[n] = n, make([][]int, topics+1)
 	}
 	for n := range p.partitions {
 		x := &p.partitions[n]
@@ -100,41 +109,63 @@ func newPlanner(brokers []PlanBroker, partitions []PlanPartition) *planner {
 		x.Replicas = slices.Clone(x.Replicas)
 		for _, id := range x.Replicas {
 			if b, ok := p.place[id]; ok {
-				p.count(b, x.Topic, 1)
+				p.take(b, n)
 			}
 		}
 	}
 	return p
 }
 
-func (p *planner) count(broker int, topic string, by int) {
-	p.load[broker] += by
-	p.topics[broker][topic] += by
+// take gives a broker, by its place, a replica of a partition.
+func (p *planner) take(broker, partition int) {
+	p.load[broker]++
+	p.held[broker][p.topic[partition]] = append(p.held[broker][p.topic[partition]], partition)
+}
+
+// leave takes it back.
+func (p *planner) leave(broker, partition int) {
+	p.load[broker]--
+	held := &p.held[broker][p.topic[partition]]
+	n := slices.Index(*held, partition)
+	*held = slices.Delete(*held, n, n+1)
 }
 
 // drain gives replicas of brokers that are not there any more to others.
 func (p *planner) drain() error {
 	for n := range p.partitions {
 		x := &p.partitions[n]
-		if len(x.Replicas) > len(p.brokers) {
-			return fmt.Errorf("%w: partition %s-%d has %d replicas, and %d broker(s) would be left for them: add a broker, or lower its replication factor",
-				ErrPlan, x.Topic, x.Partition, len(x.Replicas), len(p.brokers))
-		}
 		for r, id := range x.Replicas {
 			if _, stays := p.place[id]; stays {
 				continue
 			}
-			to := p.best(x, r)
+			to := p.best(n, r)
+			if to < 0 {
+				return fmt.Errorf("%w: partition %s-%d has %d replicas, and %d broker(s) would be left for them: add a broker, or lower its replication factor",
+					ErrPlan, x.Topic, x.Partition, len(x.Replicas), p.places(x))
+			}
 			x.Replicas[r] = p.brokers[to].ID
-			p.count(to, x.Topic, 1)
+			p.take(to, n)
 		}
 	}
 	return nil
 }
 
+// places counts the brokers that may hold replicas of a partition.
+func (p *planner) places(x *PlanPartition) int {
+	count := 0
+	for b := range p.brokers {
+		if !p.brokers[b].Cordoned || slices.Contains(x.Replicas, p.brokers[b].ID) {
+			count++
+		}
+	}
+	return count
+}
+
 // best returns the broker to take the place of one replica of a partition: in the rack
-// it has least of, then with the least load, of the topic and of all.
-func (p *planner) best(x *PlanPartition, replaced int) int {
+// it has least of, then with the least load, of the topic and of all; -1 when there is
+// none.
+func (p *planner) best(partition, replaced int) int {
+	x, topic := &p.partitions[partition], p.topic[partition]
 	racks := map[string]int{}
 	for r, id := range x.Replicas {
 		if b, ok := p.place[id]; ok && r != replaced {
@@ -143,13 +174,13 @@ func (p *planner) best(x *PlanPartition, replaced int) int {
 	}
 	best := -1
 	for b := range p.brokers {
-		if slices.Contains(x.Replicas, p.brokers[b].ID) {
+		if p.brokers[b].Cordoned || slices.Contains(x.Replicas, p.brokers[b].ID) {
 			continue
 		}
 		if best < 0 || cmp.Or(
 			cmp.Compare(racks[p.brokers[b].Rack], racks[p.brokers[best].Rack]),
 			cmp.Compare(p.load[b], p.load[best]),
-			cmp.Compare(p.topics[b][x.Topic], p.topics[best][x.Topic])) < 0 {
+			cmp.Compare(len(p.held[b][topic]), len(p.held[best][topic]))) < 0 {
 			best = b
 		}
 	}
@@ -158,35 +189,30 @@ func (p *planner) best(x *PlanPartition, replaced int) int {
 
 // level moves replicas from brokers with more than others to those with fewer.
 func (p *planner) level() {
-	held := make([][]int, len(p.brokers)) // partitions of each broker
-	for n := range p.partitions {
-		for _, id := range p.partitions[n].Replicas {
-			b := p.place[id]
-			held[b] = append(held[b], n)
-		}
-	}
-	for p.levelOnce(held) {
-	}
-}
-
-// levelOnce makes the best move between the broker with the most and the one with the
-// fewest replicas; when there is none, between the next ones.
-func (p *planner) levelOnce(held [][]int) bool {
 	order := make([]int, len(p.brokers))
 	for n := range order {
 		order[n] = n
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p.load[b], p.load[a]) })
+	for p.levelOnce(order) {
+	}
+}
+
+// levelOnce makes the best move between the broker with the most and the one with the
+// fewest replicas; when there is none, between the next ones. It sorts order, which has
+// all brokers.
+func (p *planner) levelOnce(order []int) bool {
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(p.load[b], p.load[a]), cmp.Compare(a, b)) })
 	for _, from := range order {
 		for i := len(order) - 1; i >= 0 && p.load[from]-p.load[order[i]] > 1; i-- {
 			to := order[i]
-			if n := p.candidate(held[from], from, to); n >= 0 {
+			if p.brokers[to].Cordoned {
+				continue
+			}
+			if n := p.candidate(from, to); n >= 0 {
 				x := &p.partitions[n]
 				x.Replicas[slices.Index(x.Replicas, p.brokers[from].ID)] = p.brokers[to].ID
-				p.count(from, x.Topic, -1)
-				p.count(to, x.Topic, 1)
-				held[from] = slices.DeleteFunc(held[from], func(m int) bool { return m == n })
-				held[to] = append(held[to], n)
+				p.leave(from, n)
+				p.take(to, n)
 				return true
 			}
 		}
@@ -194,20 +220,30 @@ func (p *planner) levelOnce(held [][]int) bool {
 	return false
 }
 
-// candidate returns the partition of whose topic the one broker has most more than
-// the other, and that may move between them; -1 when there is none.
-func (p *planner) candidate(held []int, from, to int) int {
+// candidate returns the first partition that may move between two brokers, of the topic
+// of which the one has most more than the other; -1 when there is none.
+func (p *planner) candidate(from, to int) int {
 	best, most := -1, 0
-	for _, n := range held {
-		x := &p.partitions[n]
-		if slices.Contains(x.Replicas, p.brokers[to].ID) || !p.keepsRacks(x, from, to) {
-			continue
-		}
-		if more := p.topics[from][x.Topic] - p.topics[to][x.Topic]; best < 0 || more > most {
-			best, most = n, more
+	for topic, held := range p.held[from] {
+		if more := len(held) - len(p.held[to][topic]); best < 0 || more > most {
+			if n := p.movable(held, from, to); n >= 0 {
+				best, most = n, more
+			}
 		}
 	}
 	return best
+}
+
+// movable returns the first of some partitions that may move between two brokers; -1
+// when there is none.
+func (p *planner) movable(held []int, from, to int) int {
+	for _, n := range held {
+		x := &p.partitions[n]
+		if !slices.Contains(x.Replicas, p.brokers[to].ID) && p.keepsRacks(x, from, to) {
+			return n
+		}
+	}
+	return -1
 }
 
 // keepsRacks says that a partition is in as many racks after a move as before.

@@ -21,9 +21,10 @@ func planned(t *testing.T, brokers []PlanBroker, partitions []PlanPartition) (af
 	if !reflect.DeepEqual(moves, again) {
 		t.Fatal("the same input gave two plans")
 	}
-	rack := map[int32]string{}
+	rack, cordoned := map[int32]string{}, map[int32]bool{}
 	for _, b := range brokers {
 		rack[b.ID] = b.Rack
+		cordoned[b.ID] = b.Cordoned
 	}
 	racks := func(replicas []int32) int {
 		seen := map[string]bool{}
@@ -39,6 +40,11 @@ func planned(t *testing.T, brokers []PlanBroker, partitions []PlanPartition) (af
 		n := slices.IndexFunc(after, func(p PlanPartition) bool { return p.Topic == m.Topic && p.Partition == m.Partition })
 		if !slices.Equal(after[n].Replicas, m.From) || len(m.To) != len(m.From) || hasDuplicates(m.To) {
 			t.Fatalf("move %+v of %+v", m, after[n])
+		}
+		for _, id := range m.To {
+			if cordoned[id] && !slices.Contains(m.From, id) {
+				t.Fatalf("move %+v to the cordoned broker %d", m, id)
+			}
 		}
 		if racks(m.To) < racks(m.From) {
 			t.Fatalf("move %+v is in fewer racks", m)
@@ -127,6 +133,20 @@ func TestPlanToDrain(t *testing.T) {
 	}
 }
 
+// What a cordoned broker has may be spread over the others, and it gets nothing.
+func TestPlanWithACordon(t *testing.T) {
+	brokers := planBrokers(1, 1, 2, 3, 4)
+	brokers[3].Cordoned = true
+	if _, copies := planned(t, brokers, laidOut(3, 60, 2)); copies != 0 {
+		t.Errorf("%d copies to a cordoned broker", copies)
+	}
+	brokers[3].Cordoned, brokers[0].Cordoned = false, true
+	after, copies := planned(t, brokers, laidOut(3, 60, 2))
+	if r, _ := spread(brokers, after); r > 1 || copies != 30 {
+		t.Errorf("%d copies, replicas differ by %d", copies, r)
+	}
+}
+
 // TestPlansOfRandomClusters checks plans of clusters with racks that grow and shrink.
 func TestPlansOfRandomClusters(t *testing.T) {
 	for seed := range uint64(200) {
@@ -148,9 +168,11 @@ func TestPlansOfRandomClusters(t *testing.T) {
 			}
 			brokers = append(brokers, planBrokers(racks, id)...)
 		}
+		cordoned := len(brokers) > 3 && r.IntN(4) == 0
+		brokers[0].Cordoned = cordoned
 		after, _ := planned(t, brokers, partitions)
 		replicas, _ := spread(brokers, after)
-		if racks == 1 && replicas > 1 {
+		if racks == 1 && !cordoned && replicas > 1 {
 			t.Errorf("seed %d: without racks replicas differ by %d", seed, replicas)
 		}
 	}

@@ -104,7 +104,7 @@ func cancel(p *metadata.Partition, edit *partitionEdit) (*metadata.PartitionChan
 }
 
 func (c *Controller) checkTarget(p *metadata.Partition, target []int32, anyWidth bool) *refusal {
-	if no := c.checkAssignment(int(p.ID), target, 0); no != nil {
+	if no := c.checkAssignment(int(p.ID), target, p.Replicas, 0); no != nil {
 		return no
 	}
 	if width := len(p.Replicas) - len(p.Removing); !anyWidth && len(target) != width {

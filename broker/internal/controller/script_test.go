@@ -26,6 +26,7 @@ type world struct {
 	ids       uint64
 	out       strings.Builder
 	quiet     bool // do not write out what happens
+	spread    Spread
 }
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -37,7 +38,7 @@ func newWorld(t testing.TB) *world {
 }
 
 func (w *world) restart() {
-	w.c = New(Config{NodeID: 1, Partitions: 1, Replication: 1, Session: 9 * time.Second})
+	w.c = New(Config{NodeID: 1, Partitions: 1, Replication: 1, Session: 9 * time.Second, Spread: w.spread})
 	w.queue = nil
 }
 
@@ -70,6 +71,9 @@ func (w *world) step(e Event) Effects {
 	}
 	for _, a := range fx.Answers {
 		fmt.Fprintf(&w.out, "answer %d: %s\n", a.ID, describe(a))
+	}
+	for _, n := range fx.Notices {
+		fmt.Fprintf(&w.out, "notice %T %+v\n", n, n)
 	}
 	return fx
 }
@@ -304,6 +308,9 @@ func (w *world) command(d *datadriven.TestData) {
 		w.queue = nil
 		w.step(Resigned{})
 	case "restart":
+		w.restart()
+	case "spread":
+		w.spread = Spread{Check: time.Minute, Percent: int32(number(d, "percent", 10)), AtOnce: number(d, "at-once", 2)}
 		w.restart()
 	case "commit":
 		w.commit(number(d, "n", len(w.queue)))

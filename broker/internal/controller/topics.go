@@ -184,7 +184,7 @@ func (c *Controller) manualAssignment(t *kmsg.CreateTopicsRequestTopic) ([][]int
 		if a.Partition < 0 || int(a.Partition) >= len(partitions) || partitions[a.Partition] != nil {
 			return nil, refusef(kerr.InvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence")
 		}
-		if no := c.checkAssignment(int(a.Partition), a.Replicas, len(t.ReplicaAssignment[0].Replicas)); no != nil {
+		if no := c.checkAssignment(int(a.Partition), a.Replicas, nil, len(t.ReplicaAssignment[0].Replicas)); no != nil {
 			return nil, no
 		}
 		partitions[a.Partition] = slices.Clone(a.Replicas)
@@ -288,7 +288,7 @@ func (c *Controller) morePartitions(t *kmsg.CreatePartitionsRequestTopic, count 
 				"Attempted to add %d additional partition(s), but only %d assignment(s) were specified.", want-have, len(t.Assignment))
 		}
 		for n, a := range t.Assignment {
-			if no := c.checkAssignment(have+n, a.Replicas, width); no != nil {
+			if no := c.checkAssignment(have+n, a.Replicas, nil, width); no != nil {
 				return nil, no
 			}
 			partitions = append(partitions, slices.Clone(a.Replicas))

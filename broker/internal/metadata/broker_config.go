@@ -9,13 +9,13 @@ import (
 // broker, or for all that do not say otherwise.
 type DynamicKey struct {
 	Name  string
-	Topic *TopicKey // the topic configuration whose default it sets; nil for a rate
+	Topic *TopicKey // the topic configuration whose default it sets; nil for others
 	// ClusterOnly says that it is the same on all brokers: the controller decides by it.
 	ClusterOnly bool
 }
 
 // dynamicKeys is sorted by name: the defaults of those topic configurations that
-// this version honours, and the rates of replication.
+// this version honours, the rates of replication, and the cordon.
 var dynamicKeys = makeDynamicKeys()
 
 func makeDynamicKeys() []DynamicKey {
@@ -30,7 +30,7 @@ func makeDynamicKeys() []DynamicKey {
 				ClusterOnly: s.Name == "min.insync.replicas" || s.Name == "unclean.leader.election.enable"})
 		}
 	}
-	for _, name := range []string{LeaderThrottle, FollowerThrottle} {
+	for _, name := range []string{LeaderThrottle, FollowerThrottle, CordonedLogDirs} {
 		keys = append(keys, DynamicKey{Name: name})
 	}
 	slices.SortFunc(keys, func(a, b DynamicKey) int { return strings.Compare(a.Name, b.Name) })
@@ -49,18 +49,24 @@ func LookupDynamicKey(name string) (*DynamicKey, bool) {
 
 // Type is the type of its values.
 func (k *DynamicKey) Type() ConfigType {
-	if k.Topic == nil {
-		return LongConfig
+	switch {
+	case k.Topic != nil:
+		return k.Topic.Type
+	case k.Name == CordonedLogDirs:
+		return ListConfig
 	}
-	return k.Topic.Type
+	return LongConfig
 }
 
 // Default is what holds without it, in the topic configuration's unit.
 func (k *DynamicKey) Default() string {
-	if k.Topic == nil {
-		return maxInt64
+	switch {
+	case k.Topic != nil:
+		return k.Topic.Default
+	case k.Name == CordonedLogDirs:
+		return ""
 	}
-	return k.Topic.Default
+	return maxInt64
 }
 
 // Doc says what it is.
@@ -68,6 +74,8 @@ func (k *DynamicKey) Doc() string {
 	switch {
 	case k.Topic != nil:
 		return "The default of topics' " + k.Topic.Name + ". " + k.Topic.Doc
+	case k.Name == CordonedLogDirs:
+		return "'*' on a broker that gets no further replicas, as one that is drained; those it has stay."
 	case k.Name == LeaderThrottle:
 		return "Bytes a second that the broker sends to throttled replicas that are not in sync, together."
 	}
@@ -76,6 +84,9 @@ func (k *DynamicKey) Doc() string {
 
 // Validate checks a value for the configuration.
 func (k *DynamicKey) Validate(value string) error {
+	if k.Name == CordonedLogDirs {
+		return validateCordon(value)
+	}
 	if k.Topic == nil {
 		return (&TopicKey{Name: k.Name, Type: LongConfig}).Validate(value)
 	}
