@@ -109,6 +109,10 @@ type Config struct {
 	Flush FlushMode
 	// FlushInterval is the time between two fsyncs in mode FlushInterval. Default 1 s.
 	FlushInterval time.Duration
+	// MinFree is how many bytes of the disk records leave free for what the cluster notes
+	// about itself; with fewer, appends are refused as on a full disk. Default 64 MiB
+	// (disk.min.free.bytes).
+	MinFree int64
 
 	// Topics are what topics get that do not say otherwise.
 	Topics TopicSettings
@@ -329,6 +333,7 @@ func (c *Config) setDefaults() {
 	}
 	c.Flush = cmp.Or(c.Flush, FlushSync)
 	c.FlushInterval = cmp.Or(c.FlushInterval, time.Second)
+	c.MinFree = cmp.Or(c.MinFree, 64<<20)
 
 	t, g, l, k := &c.Topics, &c.Groups, &c.Limits, &c.Cluster
 	t.Partitions = cmp.Or(t.Partitions, 1)
@@ -475,6 +480,7 @@ func (c *Config) validateNumbers() error {
 		{"transactional.id.expiration.ms", c.Transactions.Expiration.Milliseconds(), 1, 1<<63 - 1},
 		{"offsets.topic.num.partitions", int64(c.Topics.OffsetsPartitions), 1, maxPartitions},
 		{"log.retention.check.interval.ms", c.Topics.RetentionCheck.Milliseconds(), 1, 1<<63 - 1},
+		{"disk.min.free.bytes", c.MinFree, 1, 1<<63 - 1},
 		{"flush.interval.ms", c.FlushInterval.Milliseconds(), 1, 1<<63 - 1},
 		{"group.min.session.timeout.ms", c.Groups.MinSession.Milliseconds(), 1, c.Groups.MaxSession.Milliseconds()},
 		{"group.max.size", int64(c.Groups.MaxSize), 1, 1<<31 - 1},

@@ -63,6 +63,7 @@ var settings = []setting{
 		func(c *Config, v string) error { c.Flush = FlushMode(v); return nil },
 		func(c *Config) string { return string(c.Flush) }},
 	millis("flush.interval.ms", "The time between two fsyncs with flush=interval.", func(c *Config) *time.Duration { return &c.FlushInterval }),
+	number("disk.min.free.bytes", "What records leave free of the disk for what the cluster notes about itself; with less, appends are refused as on a full disk.", func(c *Config) *int64 { return &c.MinFree }),
 	negated("auto.create.topics.enable", "Whether asking for a topic's metadata creates it.", func(c *Config) *bool { return &c.Topics.NoAutoCreate }),
 	negated("delete.topic.enable", "Whether topics can be deleted.", func(c *Config) *bool { return &c.Topics.NoDelete }),
 	number("num.partitions", "Partitions of a topic created without a number.", func(c *Config) *int32 { return &c.Topics.Partitions }),

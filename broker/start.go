@@ -96,7 +96,8 @@ func (b *Broker) openListener(context.Context) error {
 }
 
 func (b *Broker) openDirectory(context.Context) error {
-	directory, err := storage.OpenDirectory(storage.Env{FS: b.env.FS, Now: b.env.Now, Logger: b.logger, Synced: b.metrics.synced}, b.cfg.DataDir)
+	directory, err := storage.OpenDirectory(storage.Env{FS: b.env.FS, Now: b.env.Now, Logger: b.logger,
+		Synced: b.metrics.synced, KeepFree: b.cfg.MinFree}, b.cfg.DataDir)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,9 @@ import (
 	"github.com/leatlog/leat/broker/internal/metadata"
 )
 
-// AlterPartition: leaders propose other in-sync replicas (KIP-497, KIP-841, KIP-903).
+// AlterPartition: leaders propose other in-sync replicas (KIP-497, KIP-841, KIP-903). One
+// that leaves itself out gives up, for its log is damaged or its disk full: it is neither
+// in sync nor eligible, and another one leads, if one can.
 
 func (c *Controller) alterPartition(e AlterPartition) {
 	if b, known := c.image.Broker(e.Broker); !known || b.Epoch != e.BrokerEpoch {
@@ -79,7 +81,7 @@ func (c *Controller) alterISR(leader int32, topic *metadata.Topic, rules partiti
 		return nil, kerr.InvalidRequest
 	case asked.PartitionEpoch < p.PartitionEpoch:
 		return nil, kerr.InvalidUpdateVersion
-	case len(isr) == 0 || !containsAll(p.Replicas, isr) || hasDuplicates(isr) || !slices.Contains(isr, leader):
+	case !containsAll(p.Replicas, isr) || hasDuplicates(isr):
 		return nil, kerr.InvalidRequest
 	}
 	for _, member := range asked.NewEpochISR {
@@ -90,7 +92,14 @@ func (c *Controller) alterISR(leader int32, topic *metadata.Topic, rules partiti
 	}
 	edit := editPartition(topic.ID, p, rules)
 	edit.next.ISR = isr
+	givesUp := !slices.Contains(isr, leader)
+	if givesUp {
+		edit.suspect, edit.logs, edit.elect = leader, logsLost, online
+	}
 	change := edit.finish()
+	if givesUp && (change == nil || change.Leader < 0) {
+		return nil, kerr.IneligibleReplica
+	}
 	if change == nil {
 		change = p.Change(topic.ID)
 		fillAlterPartition(answer, change)

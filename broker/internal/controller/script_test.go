@@ -227,7 +227,7 @@ func (w *world) alterPartition(d *datadriven.TestData, id uint64, broker int32) 
 				memberEpoch = int64(n)
 			}
 		}
-		for id := range strings.SplitSeq(words[2], ",") {
+		for _, id := range metadata.SplitList(strings.TrimPrefix(words[2], "-")) { // "-" is nobody
 			n, _ := strconv.Atoi(id)
 			m := kmsg.NewAlterPartitionRequestTopicPartitionNewEpochISR()
 			m.BrokerID = int32(n)

@@ -24,6 +24,7 @@ type fetchBuffers struct {
 	chunks  []wire.Chunk
 	slices  []storage.Slice // to release when the answer is sent
 	release func()
+	failed  func(*wire.Chunk)
 }
 
 var fetchBuffersPool sync.Pool
@@ -33,8 +34,17 @@ func newFetchBuffers() *fetchBuffers {
 		return b
 	}
 	b := new(fetchBuffers)
-	b.release = b.free
+	b.release, b.failed = b.free, b.fail
 	return b
+}
+
+// fail tells the log of a chunk that it could not be read.
+func (b *fetchBuffers) fail(chunk *wire.Chunk) {
+	for _, s := range b.slices {
+		if wire.File(s.File) == chunk.File && s.Position == chunk.Position {
+			s.Failed()
+		}
+	}
 }
 
 // free gives back what the answer held.
@@ -85,7 +95,7 @@ func (op *fetchOp) answer() {
 	clear(op.items)
 	*op.pooled = op.items[:0]
 	itemsPool.Put(op.pooled)
-	op.respond(wire.Response{Chunks: b.chunks, Release: b.release})
+	op.respond(wire.Response{Chunks: b.chunks, Release: b.release, Failed: b.failed})
 }
 
 // leaders returns where the leaders are that the items name.
@@ -124,6 +134,7 @@ func (b *fetchBuffers) readSmall(items []fetchItem) {
 		at := len(b.records)
 		b.records, err = r.Slice.AppendTo(b.records)
 		if err != nil {
+			r.Slice.Failed()
 			r.Slice.Release()
 			*r = ReadResult{Err: kerr.KafkaStorageError, DivergingEpoch: -1}
 			continue

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -44,8 +45,26 @@ func (r *Replica) appendError(err error) *kerr.Error {
 	}
 	if errors.Is(err, vfs.ErrNoSpace) {
 		r.manager.diskFull(err)
+		r.giveUp()
 		return kerr.KafkaStorageError
 	}
 	r.damaged(err)
 	return kerr.KafkaStorageError
+}
+
+// giveUpPause is the time between two attempts of one replica to have another one lead
+// because of a full disk: when all disks are full the leadership must not go round.
+const giveUpPause = time.Minute
+
+// giveUp asks that another replica leads.
+func (r *Replica) giveUp() {
+	now := r.manager.clock.Now()
+	r.step(func(p *Partition, fx *Effects) {
+		if now.Sub(r.gaveUp) < giveUpPause {
+			return
+		}
+		if p.GiveUp(fx); fx.Proposal != nil {
+			r.gaveUp = now
+		}
+	})
 }

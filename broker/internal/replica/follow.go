@@ -60,10 +60,18 @@ func (r *Replica) following() (leader, epoch int32, ok bool) {
 
 // FetchPoint returns where the log goes on in an epoch that following returned.
 func (r *Replica) FetchPoint(epoch int32) FetchPoint {
-	if r.Failure() != nil || r.log == nil {
+	if r.Failure() != nil || r.log == nil || r.leaves() {
 		return FetchPoint{LeaderEpoch: epoch, Offset: -1, LastEpoch: -1, LogStart: -1}
 	}
 	return FetchPoint{LeaderEpoch: epoch, Offset: r.log.EndOffset(), LastEpoch: r.log.LatestEpoch(), LogStart: r.log.StartOffset()}
+}
+
+// leaves says that a replica whose disk is full is still counted as in sync. It says then
+// that its log is lost, so that nobody waits for it, and follows on when it is not any more.
+func (r *Replica) leaves() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.full && r.meta != nil && slices.Contains(r.meta.ISR, r.manager.cfg.NodeID)
 }
 
 // durable says that all of the log is on disk, as far as the flush mode demands.
@@ -116,6 +124,9 @@ func (r *Replica) followError(err error) {
 	switch {
 	case errors.Is(err, vfs.ErrNoSpace):
 		r.manager.diskFull(err)
+		r.mu.Lock()
+		r.full = true
+		r.mu.Unlock()
 	case errors.Is(err, errStillInSync):
 		r.manager.logger.Error().Err(err).Str("topic", r.name).Int32("partition", r.partition).Msg("waiting to be taken out of sync before the log is copied anew")
 	case errors.Is(err, storage.ErrFenced), errors.Is(err, storage.ErrDamaged):
@@ -133,6 +144,7 @@ func (r *Replica) appendFetched(records []byte, fx *Effects) error {
 	end := r.log.EndOffset()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.full = false
 	r.core.FollowerAppended(end, int64(len(records)))
 	if r.manager.cfg.Flush != FlushSync {
 		r.core.Synced(end, fx)

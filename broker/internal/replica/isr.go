@@ -170,6 +170,10 @@ func (p *Partition) Tick(now time.Time, fx *Effects) {
 func (p *Partition) BrokersJoined(now time.Time, fx *Effects) {
 	p.brokers++
 	p.hold = false
+	if p.fault != nil {
+		p.GiveUp(fx) // somebody is there now who may lead
+		return
+	}
 	p.propose(now, fx)
 }
 

@@ -206,7 +206,11 @@ func (p *Partition) SetMinISR(n int) { p.minISR = max(n, 1) }
 // ignored. Losing the leadership fails what is parked; a new leader epoch
 // interrupts the waiters.
 func (p *Partition) Become(meta *metadata.Partition, fx *Effects) {
-	if meta.PartitionEpoch < p.partitionEpoch || p.role == Offline && p.fault != nil {
+	if meta.PartitionEpoch < p.partitionEpoch {
+		return
+	}
+	if p.role == Offline && p.fault != nil {
+		p.stepAside(meta, fx)
 		return
 	}
 	was, wasEpoch := p.role, p.leaderEpoch
@@ -237,11 +241,12 @@ func (p *Partition) Become(meta *metadata.Partition, fx *Effects) {
 
 // Fault takes the replica offline for good with the error that clients get, as
 // when its log is damaged (KAFKA_STORAGE_ERROR) or its topic deleted
-// (UNKNOWN_TOPIC_OR_PARTITION).
+// (UNKNOWN_TOPIC_OR_PARTITION). A damaged one that leads gives that up.
 func (p *Partition) Fault(err *kerr.Error, fx *Effects) {
-	p.role, p.fault, p.proposal = Offline, err, nil
+	p.role, p.fault, p.proposal, p.hold = Offline, err, nil, false
 	p.failParked(err, fx)
 	p.interrupt(fx)
+	p.GiveUp(fx)
 }
 
 // Appended says that the own log grew to end by an append of bytes. With a sink,

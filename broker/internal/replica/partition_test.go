@@ -141,6 +141,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		s.p.Unwait(s.tokens[name])
 	case "expire":
 		s.p.Expire(scriptStart.Add(time.Duration(number(t, d, "at", 0))*time.Millisecond), &fx)
+	case "give-up":
+		s.p.GiveUp(&fx)
 	case "fault":
 		s.p.Fault(kerr.KafkaStorageError, &fx)
 	case "check":
@@ -204,7 +206,7 @@ func TestPartitionScripts(t *testing.T) {
 // the rest of this package is a shell.
 func TestPartitionIsPure(t *testing.T) {
 	allowed := []string{"cmp", "math", "slices", "time", "github.com/twmb/franz-go/pkg/kerr", "github.com/leatlog/leat/broker/internal/metadata"}
-	for _, file := range []string{"partition.go", "isr.go"} {
+	for _, file := range []string{"partition.go", "isr.go", "give_up.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)

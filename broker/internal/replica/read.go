@@ -154,6 +154,10 @@ func (r *Replica) slice(q *ReadRequest, limit int64, result *ReadResult) {
 	if q.Offset >= limit {
 		return
 	}
+	if err := r.log.Damaged(); err != nil {
+		result.Err = r.readError(err) // somebody else found out
+		return
+	}
 	slice, err := r.log.Slice(q.Offset, limit, int(q.MaxBytes), q.AtLeastOne)
 	if err != nil {
 		result.Err = r.readError(err)

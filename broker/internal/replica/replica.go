@@ -32,7 +32,9 @@ type Replica struct {
 	mu       sync.Mutex
 	core     *Partition
 	failure  error
-	syncing  bool // the committer has been asked
+	full     bool      // the disk had no room for what the leader sent last
+	gaveUp   time.Time // when it last asked that another one leads, for a full disk
+	syncing  bool      // the committer has been asked
 	deadline Deadline
 	expires  time.Time           // what deadline is set to, zero when it is not
 	meta     *metadata.Partition // as last applied
@@ -359,7 +361,7 @@ func (r *Replica) damaged(err error) {
 		}
 		r.failure = err
 		r.manager.logger.Error().Err(err).Str("topic", r.name).Int32("partition", r.partition).
-			Msg("the log is damaged or its disk failed: the replica is offline until the broker is restarted")
+			Msg("the log is damaged or its disk failed: the replica is offline. Where another one has it all, that leads, and this one is copied again; else restore it from a backup, or restart the broker if the disk is sound again")
 		p.Fault(kerr.KafkaStorageError, fx)
 	})
 }

@@ -47,10 +47,12 @@ func (o *output) sendFile(chunk *wire.Chunk) (bool, error) {
 			return false, err
 		case left == chunk.Size && (errors.Is(failed, unix.EINVAL) || errors.Is(failed, unix.ENOSYS)):
 			return false, nil // a file system without sendfile
+		case errors.Is(failed, unix.EIO):
+			return false, fmt.Errorf("%w: sendfile at %d: %w", errUnreadable, offset, failed)
 		case failed != nil:
 			return false, fmt.Errorf("sendfile at %d of a log: %w", offset, failed)
 		case n == 0:
-			return false, fmt.Errorf("sendfile at %d of a log: %w", offset, io.ErrUnexpectedEOF)
+			return false, fmt.Errorf("%w: sendfile at %d: %w", errUnreadable, offset, io.ErrUnexpectedEOF)
 		}
 		left -= n
 	}

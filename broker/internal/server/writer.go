@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -152,6 +153,9 @@ func (o *output) add(p *pending) error {
 			o.addBytes(chunk.Bytes)
 		}
 		if err != nil {
+			if errors.Is(err, errUnreadable) && p.response.Failed != nil {
+				p.response.Failed(chunk)
+			}
 			return err
 		}
 		p.sent += chunk.Len()
@@ -173,6 +177,9 @@ func (o *output) addBytes(b []byte) {
 	o.list = append(o.list, b)
 }
 
+// errUnreadable says that a file that is sent from could not be read.
+var errUnreadable = errors.New("a log cannot be read")
+
 // addFile sends a large range of a file, and reads a small one.
 func (o *output) addFile(chunk *wire.Chunk) error {
 	if chunk.Size >= sendfileFrom {
@@ -188,7 +195,7 @@ func (o *output) addFile(chunk *wire.Chunk) error {
 		start := len(o.head)
 		o.head = append(o.head, make([]byte, n)...)
 		if _, err := chunk.File.ReadAt(o.head[start:], chunk.Position+int64(at)); err != nil {
-			return fmt.Errorf("read %d bytes at %d of a log: %w", n, chunk.Position+int64(at), err)
+			return fmt.Errorf("%w: %d bytes at %d: %w", errUnreadable, n, chunk.Position+int64(at), err)
 		}
 		at += n
 		if o.size += n; o.size >= flushBytes {

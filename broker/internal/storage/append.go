@@ -230,13 +230,17 @@ func (l *Log) write(batches []byte, first, next int64) error {
 		return err
 	}
 	s := l.active()
+	room, err := l.room(s, int64(len(batches)))
+	if err != nil {
+		return err
+	}
 	if err := s.pin(); err != nil {
 		return l.fence(err)
 	}
 	f := s.file.file // pinned
 	position := s.size.Load()
 	wasMarked, before := s.marked, s.allocated
-	s.reserve(f, int64(len(batches)), l.config().SegmentBytes)
+	s.reserve(f, int64(len(batches)), l.config().SegmentBytes, room)
 	if s.marked && (!wasMarked || s.allocated != before) {
 		// The file grew and the mark moves to its new end.
 		if err := l.mark(s, f); err != nil {
@@ -274,6 +278,23 @@ func (l *Log) write(batches []byte, first, next int64) error {
 	s.size.Store(position)
 	l.end.Store(next)
 	return nil
+}
+
+// room returns by how many bytes the file of a segment may grow to take need more. It
+// asks the disk only when the file has to grow.
+func (l *Log) room(s *segment, need int64) (int64, error) {
+	if l.env.KeepFree <= 0 || s.fits(need) {
+		return math.MaxInt64, nil
+	}
+	free, _, err := l.env.FS.Space(l.dir)
+	if err != nil {
+		return math.MaxInt64, nil // the write will tell
+	}
+	if room := int64(min(free, math.MaxInt64)) - l.env.KeepFree; room >= need {
+		return room, nil
+	}
+	return 0, fmt.Errorf("storage: append to %s: %w: %d bytes are free, and %d are kept for the cluster's own records",
+		s.file.name, vfs.ErrNoSpace, free, l.env.KeepFree)
 }
 
 // mark writes the sync mark of the active segment. What precedes the segment is

@@ -20,6 +20,9 @@ type Env struct {
 	FS     vfs.FS
 	Now    func() time.Time
 	Logger zerolog.Logger
+	// KeepFree is how many bytes of the disk appends leave to others, such as the metadata
+	// log; they are refused with vfs.ErrNoSpace when there are fewer. Default: none.
+	KeepFree int64
 	// Files bounds the open files. Default: a cache of its own.
 	Files *FileCache
 	// Synced, when set, is told how long each round of group commit took and how many

@@ -21,6 +21,8 @@ type Slice struct {
 	Size     int
 	End      int64 // exclusive: no batch in it goes beyond this offset
 	handle   *handle
+	log      *Log
+	segment  *segment
 }
 
 // Release gives the file back.
@@ -29,6 +31,34 @@ func (s Slice) Release() {
 		s.handle.release()
 	}
 }
+
+// Failed is to be called, before Release, when the slice could not be read: if it still
+// cannot, and the log was not truncated meanwhile, the log is damaged.
+func (s Slice) Failed() {
+	if s.log != nil {
+		s.log.checkSlice(s)
+	}
+}
+
+func (l *Log) checkSlice(s Slice) {
+	l.readMu.RLock()
+	defer l.readMu.RUnlock()
+	end := s.Position + int64(s.Size)
+	if !slices.Contains(l.segments, s.segment) || s.segment.size.Load() < end {
+		return
+	}
+	buffer := make([]byte, min(s.Size, checkBytes))
+	for at := s.Position; at < end; at += int64(len(buffer)) {
+		n := min(end-at, int64(len(buffer)))
+		if err := readFull(s.File, buffer[:n], at); err != nil {
+			_ = l.unreadable(s.segment, at, s.segment.base, err)
+			return
+		}
+	}
+}
+
+// checkBytes is how much is read at a time to see whether it can be.
+const checkBytes = 64 << 10
 
 // AppendTo appends the slice's bytes to dst.
 func (s Slice) AppendTo(dst []byte) ([]byte, error) {
@@ -157,7 +187,7 @@ func (l *Log) findIn(s *segment, offset, limit int64, maxBytes int, atLeastOne b
 		upTo = min(next, limit)
 	}
 	keep = true
-	return Slice{File: f, Position: position, Size: int(end - position), End: upTo, handle: &s.file}, true, nil
+	return Slice{File: f, Position: position, Size: int(end - position), End: upTo, handle: &s.file, log: l, segment: s}, true, nil
 }
 
 // lastWithin returns the end of the last batch, from position on, that ends at or

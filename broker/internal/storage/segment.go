@@ -155,14 +155,20 @@ func (s *segment) unpin() {
 // offsets returns how many offsets the segment spans.
 func (s *segment) offsets() int64 { return s.end.Load() - s.base }
 
+// fits says that the file has room for need bytes after the last batch, and for the mark.
+func (s *segment) fits(need int64) bool {
+	return s.size.Load()+need+markSize <= s.allocated && s.marked
+}
+
 // reserve makes room in the file for need bytes after the last batch, and for
-// the mark. It is best effort: without it the write itself extends the file.
-func (s *segment) reserve(f vfs.File, need, limit int64) {
-	size := s.size.Load()
-	if size+need+markSize <= s.allocated && s.marked {
+// the mark, and grows it by no more than room beyond that. It is best effort:
+// without it the write itself extends the file.
+func (s *segment) reserve(f vfs.File, need, limit, room int64) {
+	if s.fits(need) {
 		return
 	}
-	step := min(max(s.allocated, preallocateFirst), preallocateStep)
+	size := s.size.Load()
+	step := min(max(s.allocated, preallocateFirst), preallocateStep, room)
 	target := max(s.allocated+step, size+need+markSize)
 	target = min(target, max(limit, size+need)+markSize)
 	target = (target + blockSize - 1) / blockSize * blockSize

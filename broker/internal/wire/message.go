@@ -48,6 +48,8 @@ type Response struct {
 	// Release, when set, is called exactly once, when the response has been sent or
 	// will never be. It must not block.
 	Release func()
+	// Failed, when set, is called before Release when a chunk's file could not be read.
+	Failed func(*Chunk)
 	// Close has the connection closed after the response is sent, or at once when
 	// nothing is to be sent.
 	Close bool
