@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/leatlog/leat/broker"
@@ -40,11 +41,13 @@ const keys = 10
 // and how many records it had.
 func latest(t *testing.T, addrs []string) (values map[string]string, records int) {
 	t.Helper()
-	ends, err := admin(t, addrs...).ListEndOffsets(t.Context(), "c")
-	if err != nil {
-		t.Fatal(err)
-	}
-	end, _ := ends.Lookup("c", 0)
+	a := admin(t, addrs...)
+	var end kadm.ListedOffset
+	waitFor(t, "the end of the log", func() bool { // a node may take a dead one for the leader
+		ends, err := a.ListEndOffsets(t.Context(), "c")
+		end, _ = ends.Lookup("c", 0)
+		return err == nil && end.Err == nil
+	})
 	c, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(addrs...), kgo.ConsumeTopics("c"), kgo.FetchMaxWait(50*time.Millisecond), kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
