@@ -114,8 +114,7 @@ func newBroker(t testing.TB, opts []Option) *Broker {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	b := &Broker{t: t, config: broker.DefaultConfig(), memory: o.memoryNetwork}
-	c := &b.config
+	c := broker.DefaultConfig()
 	c.DataDir = t.TempDir()
 	c.Listen = "127.0.0.1:0"
 	if !o.memoryNetwork {
@@ -130,12 +129,12 @@ func newBroker(t testing.TB, opts []Option) *Broker {
 		c.Environment.Logger = &logger
 	}
 	for _, f := range o.configure {
-		f(c)
+		f(&c)
 	}
 	if c.Environment.FS == nil {
 		c.Environment.FS = vfs.OS{}
 	}
-	return b
+	return &Broker{t: t, config: c, memory: o.memoryNetwork}
 }
 
 // Addr returns the address that clients connect to, HOST:PORT: where the broker

@@ -15,11 +15,7 @@ import (
 // and of the leaders, while a producer goes on.
 func TestNewBrokerGetsReplicasByItself(t *testing.T) {
 	t.Parallel()
-	var first *broker.Config
 	rebalance := brokertest.Configure(func(c *broker.Config) {
-		if first == nil {
-			first = c
-		}
 		k := &c.Cluster
 		k.Heartbeat, k.Session = 250*time.Millisecond, 2*time.Second
 		k.PartitionRebalance, k.PartitionCheck, k.PartitionMoves = true, time.Second, 2
@@ -44,8 +40,8 @@ func TestNewBrokerGetsReplicasByItself(t *testing.T) {
 		}
 	}
 	produce()
-	joined := brokertest.Start(t, rebalance, brokertest.Configure(func(c *broker.Config) {
-		c.Gossip, c.Join = brokertest.FreeAddress(t), []string{first.Gossip}
+	joined := brokertest.Start(t, rebalance, brokertest.Configure(func(b *broker.Config) {
+		b.Gossip, b.Join = brokertest.FreeAddress(t), []string{c.Node(0).Running().GossipAddr()}
 	}))
 	shown := metadataAt(t, joined.Addr())
 	waitFor(t, "four replicas and two leaders on each broker", func() bool {

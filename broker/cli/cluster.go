@@ -32,7 +32,7 @@ type clusterFlags struct {
 // ClusterCommand returns `leat cluster`: what an operator does to a cluster's brokers.
 func ClusterCommand() *cobra.Command {
 	var f clusterFlags
-	c := &cobra.Command{Use: "cluster", Short: "Move replicas between brokers, take brokers out, change the quorum, watch metadata"}
+	c := &cobra.Command{Use: "cluster", Short: "Move replicas, take brokers out, change the quorum and features, watch metadata"}
 	p := c.PersistentFlags()
 	p.StringSliceVar(&f.bootstrap, "bootstrap", []string{"127.0.0.1:9092"}, "address of a broker, `HOST:PORT`; several with commas")
 	p.BoolVar(&f.json, "json", false, "write JSON")
@@ -97,7 +97,7 @@ and so does "unregister".`,
 	rebalance.Flags().BoolVar(&f.run, "run", false, "move the replicas")
 	rebalance.MarkFlagsOneRequired("plan", "run")
 	rebalance.MarkFlagsMutuallyExclusive("plan", "run")
-	c.AddCommand(rebalance, drain, undrain, unregister, quorumCommand(&f), watchCommand(&f))
+	c.AddCommand(rebalance, drain, undrain, unregister, quorumCommand(&f), featuresCommand(&f), watchCommand(&f))
 	return c
 }
 

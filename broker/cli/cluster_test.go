@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -116,5 +117,15 @@ func TestMoverPlans(t *testing.T) {
 	}
 	if moves := plan(2); len(moves) != 2 {
 		t.Errorf("drain what is down: %+v", moves)
+	}
+}
+
+// waitUntil waits until holds says so; a minute later it fails the test.
+func waitUntil(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never saw %s", what)
+		}
 	}
 }

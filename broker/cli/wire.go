@@ -64,7 +64,7 @@ func (a *asker) ask(request kmsg.Request, version int16, timeout time.Duration) 
 		return nil, fmt.Errorf("the broker at %s answered request %d, asked was %d", a.conn.RemoteAddr(), id, a.id)
 	}
 	body = body[4:]
-	if request.IsFlexible() {
+	if _, plain := request.(*kmsg.ApiVersionsRequest); request.IsFlexible() && !plain { // KIP-511
 		if len(body) == 0 || body[0] != 0 { // the header's tags: none is sent to this client
 			return nil, fmt.Errorf("the broker at %s answered %s with an unknown header", a.conn.RemoteAddr(), kmsg.NameForKey(request.Key()))
 		}
