@@ -7,6 +7,7 @@ import (
 
 	"github.com/leatlog/leat/state"
 	"github.com/leatlog/leat/topology/internal/graph"
+	"github.com/leatlog/leat/topology/plan"
 	"github.com/leatlog/leat/topology/serde"
 )
 
@@ -162,7 +163,9 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 	if s.key != nil && value != nil {
 		n.Store.KeyFormat, n.Store.ValueFormat = s.key.Name(), value.Name()
 	}
+	t.durable(&n, o)
 	compile := spec.keyed
+	var cut *plan.Windows
 	switch {
 	case windows == nil && (o.onClose || o.retention != 0):
 		t.mistake(name, "OnWindowClose and Retention need windows: group with Window first, or leave them out")
@@ -181,7 +184,7 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 		if o.onClose {
 			n.Detail = windows.String() + ", emits on close"
 		}
-		compile = spec.windowed
+		compile, cut = spec.windowed, windows.plan(o.onClose)
 		switch windows.kind {
 		case sessionWindows:
 			n.Store.Kind, n.Store.WindowSize = state.Session, 0
@@ -190,7 +193,7 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 			compile = spec.sliding
 		}
 	}
-	id := t.add(n, code{compile: compile})
+	id := t.add(n, code{compile: compile, windows: cut})
 	table := &Table[R, A]{t: t, node: id, key: g.resultSerde(), value: value}
 	if windows != nil {
 		table.windowed, table.closesAt = true, g.closesAt

@@ -1,15 +1,19 @@
 package topology_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/leatlog/leat/topology"
+	"github.com/leatlog/leat/topology/plan"
 	"github.com/leatlog/leat/topology/serde"
 )
 
@@ -57,6 +61,80 @@ func webTopology() *topology.Topology {
 	slow := requests.Filter(func(r request) bool { return r.Route == "/slow" }, topology.Named("slow"))
 	topology.To(topology.Count("slow-requests", slow.GroupByKey()).Stream(), counts)
 	return t
+}
+
+// What the web topology leaves behind, byte for byte: a change here refuses the start of
+// programs in the field.
+func TestManifest(t *testing.T) {
+	p, err := webTopology().Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := p.Manifest("web", map[string]int32{"http-requests": 4, "web-by-route-repartition": 4, "counts": 1}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, m, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "manifest.json", text.String()+"\n")
+}
+
+// Each operator that leaves something durable can be renamed, and its state is read as before.
+func TestFormerly(t *testing.T) {
+	build := func(name func(string) string, former func(string) topology.FormerlyOption) *plan.Manifest {
+		top := topology.New()
+		a, b := topology.From(top, in), topology.From(top, topology.NewTopic("in-2", serde.String, serde.String))
+		n := func(s string) (string, topology.FormerlyOption) { return name(s), former(s) }
+		by, was := n("by")
+		placed, placedWas := n("placed")
+		keyed, keyedWas := n("keyed")
+		grouped := topology.GroupBy(by, a, serde.String, func(v string) string { return v }, was)
+		count, countWas := n("count")
+		topology.Count(count, grouped.Window(topology.Tumbling(time.Minute)), countWas, topology.OnWindowClose())
+		again := topology.SelectKey(a, func(v string) string { return v }).WithKeySerde(serde.String)
+		reduce, reduceWas := n("reduce")
+		topology.Reduce(reduce, again.GroupByKey(topology.Named(keyed), keyedWas), func(a, _ string) string { return a }, reduceWas)
+		b = b.Repartition(placed, placedWas)
+		left, leftWas := n("left")
+		right, rightWas := n("right")
+		l, r := topology.ToTable(left, a, leftWas), topology.ToTable(right, b, rightWas)
+		foreign, foreignWas := n("foreign")
+		topology.JoinForeign(foreign, l, r, func(k, v string) string { return v }, func(a, b string) string { return a + b }, foreignWas)
+		groups, groupsWas := n("groups")
+		counted, countedWas := n("counted")
+		topology.CountTable(counted, topology.GroupTable(groups, l, serde.String, serde.String,
+			func(k, v string) (string, string) { return v, k }, groupsWas), countedWas)
+		joined, joinedWas := n("joined")
+		topology.JoinStreams(joined, a, b, topology.Within(time.Minute), func(a, b string) string { return a + b }, joinedWas)
+		held, heldWas := n("held")
+		l.Suppress(held, topology.UntilTimeLimit(time.Minute), heldWas)
+		p, err := top.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Manifest("app", nil)
+	}
+	plain := func(s string) string { return s }
+	old := build(plain, func(s string) topology.FormerlyOption { return topology.Formerly("before-" + s) })
+	now := build(func(s string) string { return "after-" + s }, func(s string) topology.FormerlyOption { return topology.Formerly("before-" + s) })
+	if differences := plan.Compare(old, now); plan.ClassOf(differences) != plan.New || len(differences) == 0 {
+		t.Errorf("%d differences", len(differences))
+		for _, d := range differences {
+			t.Log(d)
+		}
+	} else {
+		for _, d := range differences { // operators without a name of their own are named after the others
+			if d.Class == plan.New && !strings.Contains(d.What, "leaves nothing durable") {
+				t.Error(d)
+			}
+		}
+	}
+	if topics := old.OwnTopics(); !slices.Equal(topics, now.OwnTopics()) || !slices.Contains(topics, "app-before-foreign-subscriptions-changelog") ||
+		!slices.Contains(topics, "app-before-by-repartition") {
+		t.Errorf("topics %q, and then %q", topics, now.OwnTopics())
+	}
 }
 
 func TestDescribe(t *testing.T) {
@@ -147,6 +225,20 @@ func TestMistakes(t *testing.T) {
 	topology.Count("per/user", s.GroupByKey())
 	_, err = top.Build()
 	golden(t, "mistakes-names.txt", err.Error()+"\n")
+
+	top = topology.New()
+	s = topology.From(top, in)
+	topology.Count("old", s.GroupByKey())
+	topology.Count("new", s.GroupByKey(), topology.Formerly("old"))
+	topology.Count("one", s.GroupByKey(), topology.Formerly("both"))
+	topology.Count("other", s.GroupByKey(), topology.Formerly("both"))
+	topology.Count("same", s.GroupByKey(), topology.Formerly("same"))
+	topology.Count("slash", s.GroupByKey(), topology.Formerly("a/b"))
+	topology.Count("empty", s.GroupByKey(), topology.Formerly(""))
+	topology.Count("unnamed", s.GroupByKey(topology.Formerly("by-user")))
+	s.Repartition("placed", topology.Formerly("new"))
+	_, err = top.Build()
+	golden(t, "mistakes-former-names.txt", err.Error()+"\n")
 
 	top = topology.New()
 	s = topology.From(top, in)

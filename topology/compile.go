@@ -25,13 +25,13 @@ func (t *Topology) subTopology(g *graph.Graph, id int) plan.SubTopology {
 		if n.Latest {
 			start = plan.Latest
 		}
-		s.Sources = append(s.Sources, plan.Source{Topic: topicOf(n), Operator: n.Name, Start: start, IdleTimeout: n.IdleTimeout})
+		s.Sources = append(s.Sources, plan.Source{Topic: t.topicOf(n), Operator: n.Name, Start: start, IdleTimeout: n.IdleTimeout})
 	}
 	sinks := map[int]int{}
 	for _, sink := range part.Sinks {
 		n := g.Nodes[sink]
 		sinks[sink] = len(s.Sinks)
-		s.Sinks = append(s.Sinks, plan.Sink{Topic: topicOf(n), Operator: n.Name})
+		s.Sinks = append(s.Sinks, plan.Sink{Topic: t.topicOf(n), Operator: n.Name})
 	}
 	deadLetters := map[string]int{}
 	letters := func(n *graph.Node) {
@@ -44,12 +44,12 @@ func (t *Topology) subTopology(g *graph.Graph, id int) plan.SubTopology {
 	for _, source := range part.Sources {
 		letters(g.Nodes[source])
 		if g.Nodes[source].Kind == graph.Repartition && g.Nodes[source].SubTopology != id {
-			s.Operators = append(s.Operators, describe(g, g.Nodes[source], id))
+			s.Operators = append(s.Operators, t.describe(g, g.Nodes[source], id))
 		}
 	}
 	for _, node := range part.Nodes {
 		letters(g.Nodes[node])
-		s.Operators = append(s.Operators, describe(g, g.Nodes[node], id))
+		s.Operators = append(s.Operators, t.describe(g, g.Nodes[node], id))
 	}
 	for _, node := range part.Stores {
 		s.Stores = append(s.Stores, *g.Nodes[node].Store)
@@ -61,19 +61,26 @@ func (t *Topology) subTopology(g *graph.Graph, id int) plan.SubTopology {
 	return s
 }
 
-func topicOf(n *graph.Node) plan.Topic {
-	return plan.Topic{Name: n.Topic, Internal: n.Kind == graph.Repartition, Partitions: n.Partitions}
+func (t *Topology) topicOf(n *graph.Node) plan.Topic {
+	topic := plan.Topic{Name: n.Topic, Internal: n.Kind == graph.Repartition, Partitions: n.Partitions}
+	if ends := t.code[n.Origin].ends; ends != nil {
+		topic.KeyFormat, topic.ValueFormat = ends.formats()
+	}
+	return topic
 }
 
 // describe tells about an operator of sub-topology id, which for a repartition is
 // either the one that writes or the one that reads.
-func describe(g *graph.Graph, n *graph.Node, id int) plan.Operator {
-	o := plan.Operator{Name: n.Name, Kind: string(n.Kind), Topic: n.Topic, Detail: n.Detail, Chain: g.Nodes[n.Chain].Name}
+func (t *Topology) describe(g *graph.Graph, n *graph.Node, id int) plan.Operator {
+	o := plan.Operator{Name: n.Name, Kind: string(n.Kind), Topic: n.Topic, Detail: n.Detail, Formerly: n.Formerly, Chain: g.Nodes[n.Chain].Name}
 	for _, input := range n.Inputs {
 		o.Inputs = append(o.Inputs, g.Nodes[input].Name)
 	}
 	if n.Store != nil {
 		o.Store = n.Store.Name
+	}
+	if n.Origin == n.ID {
+		o.Windows = t.code[n.ID].windows
 	}
 	if n.Kind == graph.Repartition {
 		o.Detail = "write"

@@ -89,6 +89,7 @@ func Decide[K, S, C, E any](name string, commands *Stream[K, C], of Serde[S], d 
 		Name: name, Kind: "decide", Durable: true, ByKey: true, Inputs: []int{commands.node}, DeadLetter: policy.deadLetter,
 		Store: &state.Spec{Name: name, InMemory: o.inMemory},
 	}
+	t.durable(&n, o)
 	if of != nil && commands.key != nil {
 		value = versionedSerde[S]{of}
 		n.Store.KeyFormat, n.Store.ValueFormat = commands.key.Name(), value.Name()

@@ -15,6 +15,8 @@ type topicEnds interface {
 	read(i *instance, n *graph.Node, index int) func([]plan.Record) error
 	// write returns the sink, a sink[K, V], that writes to the node's topic.
 	write(i *instance, n *graph.Node) any
+	// formats are the names of the serdes.
+	formats() (key, value string)
 }
 
 // ends implements topicEnds for a topic of K and V.
@@ -23,6 +25,16 @@ type ends[K, V any] struct {
 	value     Serde[V]
 	eventTime func(V) time.Time
 	policy    ErrorPolicy
+}
+
+func (e ends[K, V]) formats() (key, value string) {
+	if e.key != nil {
+		key = e.key.Name()
+	}
+	if e.value != nil {
+		value = e.value.Name()
+	}
+	return key, value
 }
 
 func (e ends[K, V]) read(i *instance, n *graph.Node, index int) func([]plan.Record) error {

@@ -86,8 +86,18 @@ func joinForeign[K, A, FK, B, R any](name string, kind graph.Kind, a *Table[K, A
 		rows.Store.KeyFormat, rows.Store.ValueFormat = a.key.Name(), foreignRowSerde[B]{b.value}.Name()
 		subscribers.Store.KeyFormat, subscribers.Store.ValueFormat = "foreign-key("+b.key.Name()+","+a.key.Name()+")", "none"
 	}
+	requests := graph.Node{Name: name + "-subscriptions", Kind: graph.GroupBy, Durable: true, ChangesKey: true, DeadLetter: policy.deadLetter}
+	answers := graph.Node{Name: name + "-responses", Kind: graph.GroupBy, Durable: true, ChangesKey: true, DeadLetter: policy.deadLetter}
+	if o.formerly != nil {
+		t.formerly(&rows, *o.formerly)
+		for _, n := range []*graph.Node{&subscribers, &requests} {
+			t.formerly(n, *o.formerly+"-subscriptions")
+		}
+		t.formerly(&answers, *o.formerly+"-responses")
+	}
 	left := t.add(rows, code{compile: spec.compileRows})
-	subscribed := t.add(graph.Node{Name: name + "-subscriptions", Kind: graph.GroupBy, Durable: true, ChangesKey: true, Inputs: []int{left}, DeadLetter: policy.deadLetter},
+	requests.Inputs = []int{left}
+	subscribed := t.add(requests,
 		code{compile: func(i *instance, n *graph.Node) any { return next[FK, subscription](i, n) },
 			ends: ends[FK, subscription]{key: b.key, value: subscriptionSerde{}, policy: policy}})
 	subscribers.Inputs = []int{subscribed}
@@ -95,7 +105,8 @@ func joinForeign[K, A, FK, B, R any](name string, kind graph.Kind, a *Table[K, A
 		subscribers.Inputs = append(subscribers.Inputs, b.node)
 	}
 	right := t.add(subscribers, code{compile: spec.compileSubscribers})
-	answered := t.add(graph.Node{Name: name + "-responses", Kind: graph.GroupBy, Durable: true, ChangesKey: true, Inputs: []int{right}, DeadLetter: policy.deadLetter},
+	answers.Inputs = []int{right}
+	answered := t.add(answers,
 		code{compile: func(i *instance, n *graph.Node) any { return next[K, response[B]](i, n) },
 			ends: ends[K, response[B]]{key: a.key, value: responses, policy: policy}})
 	spec.result = t.add(graph.Node{Name: t.defaultName(name + ".result"), Kind: "join-foreign-result", ByKey: true,

@@ -17,10 +17,12 @@ func (s *Stream[K, V]) Repartition(name string, opts ...RepartitionOption) *Stre
 		opt.ofRepartition(&o)
 	}
 	policy := s.t.policyOf(o)
-	id := s.t.add(graph.Node{
+	n := graph.Node{
 		Name: name, Kind: graph.Repartition, Durable: true, Topic: name, Inputs: []int{s.node},
 		Partitions: s.t.partitionsOf(name, o), DeadLetter: policy.deadLetter, Unwritable: s.unwritable(),
-	}, code{ends: ends[K, V]{key: s.key, value: s.value, policy: policy}})
+	}
+	s.t.durable(&n, o)
+	id := s.t.add(n, code{ends: ends[K, V]{key: s.key, value: s.value, policy: policy}})
 	return &Stream[K, V]{s.t, id, s.key, s.value}
 }
 
@@ -98,6 +100,7 @@ func groupBy[K, V, K2 any](name string, s *Stream[K, V], key Serde[K2], given bo
 	if s.value == nil {
 		n.Unwritable = s.unwritable()
 	}
+	s.t.durable(&n, o)
 	out.node = s.t.add(n, code{compile: compile, ends: ends[K2, V]{key: key, value: s.value, policy: policy}})
 	return &Grouped[K2, V]{out}
 }
@@ -129,10 +132,15 @@ func (s *Stream[K, V]) GroupByKey(opts ...GroupOption) *Grouped[K, V] {
 			return next(r)
 		})
 	}
-	id := s.t.add(graph.Node{
+	n := graph.Node{
 		Name: name, Kind: graph.GroupByKey, Durable: o.name != "", Inputs: []int{s.node},
 		Partitions: s.t.partitionsOf(name, o), DeadLetter: policy.deadLetter, Unwritable: s.unwritable(),
-	}, code{compile: compile, ends: ends[K, V]{key: s.key, value: s.value, policy: policy}})
+	}
+	s.t.durable(&n, o)
+	if o.formerly != nil && !n.Durable {
+		s.t.mistake(name, "Formerly(%q) is for a grouping with a name: Named(\"...\")", *o.formerly)
+	}
+	id := s.t.add(n, code{compile: compile, ends: ends[K, V]{key: s.key, value: s.value, policy: policy}})
 	return &Grouped[K, V]{&Stream[K, V]{s.t, id, s.key, s.value}}
 }
 

@@ -2,6 +2,8 @@ package topology
 
 import (
 	"time"
+
+	"github.com/leatlog/leat/topology/internal/graph"
 )
 
 // The families of options. An option of another family does not compile.
@@ -13,18 +15,19 @@ type (
 	SinkOption interface{ ofSink(*options) }
 	// StreamOption is an option of a stateless operator: Named, OnError.
 	StreamOption interface{ ofStream(*options) }
-	// RepartitionOption is an option of Repartition and GroupBy: Partitions, OnError.
+	// RepartitionOption is an option of Repartition and GroupBy: Partitions, OnError, Formerly.
 	RepartitionOption interface{ ofRepartition(*options) }
-	// GroupOption is an option of GroupByKey: Named, Partitions, OnError.
+	// GroupOption is an option of GroupByKey: Named, Partitions, OnError, Formerly.
 	GroupOption interface{ ofGroup(*options) }
 	// AggregateOption is an option of Count, Reduce and Aggregate: OnUpdate,
-	// OnWindowClose, Retention, InMemory, Initial, Merger, OnError.
+	// OnWindowClose, Retention, InMemory, Initial, Merger, OnError, Formerly.
 	AggregateOption interface{ ofAggregate(*options) }
 )
 
 // options is what all options together can set.
 type options struct {
 	name        string
+	formerly    *string
 	policy      *ErrorPolicy
 	eventTime   any
 	latest      bool
@@ -64,6 +67,40 @@ func Partitions(count int32) PartitionsOption { return PartitionsOption{count} }
 
 func (o PartitionsOption) ofRepartition(s *options) { s.partitions = o.count }
 func (o PartitionsOption) ofGroup(s *options)       { s.partitions = o.count }
+
+// FormerlyOption is what Formerly returns.
+type FormerlyOption struct{ name string }
+
+// Formerly says that an operator was renamed: it goes on with the store, or the internal
+// topic, that it has left in the cluster, and on disk, under its former name. These keep that
+// name, so the option stays as long as they are to be used. An operator that was renamed
+// twice is given the first name. No other operator may have the former name.
+func Formerly(name string) FormerlyOption { return FormerlyOption{name} }
+
+func (o FormerlyOption) set(s *options)           { s.formerly = &o.name }
+func (o FormerlyOption) ofRepartition(s *options) { o.set(s) }
+func (o FormerlyOption) ofGroup(s *options)       { o.set(s) }
+func (o FormerlyOption) ofAggregate(s *options)   { o.set(s) }
+
+// durable gives a node the former name, and what it leaves behind the name that it has there.
+func (t *Topology) durable(n *graph.Node, o options) {
+	if o.formerly != nil {
+		t.formerly(n, *o.formerly)
+	}
+}
+
+func (t *Topology) formerly(n *graph.Node, name string) {
+	if name == "" {
+		t.mistake(n.Name, "Formerly is empty: give it the former name, or leave it out")
+	}
+	n.Formerly = name
+	if n.Store != nil {
+		n.Store.Name = n.DurableName()
+	}
+	if n.Kind == graph.Repartition {
+		n.Topic = n.DurableName()
+	}
+}
 
 type sourceFunc func(*options)
 

@@ -22,25 +22,26 @@ type ProcessorStore interface {
 // declare the same one share it, and run in the same tasks. Writes are kept in the cache
 // until the commit, take part in it, and come back after a restart.
 type KeyValueStore[K, V any] struct {
-	name     string
-	key      Serde[K]
-	value    Serde[V]
-	inMemory bool
+	name    string
+	key     Serde[K]
+	value   Serde[V]
+	options options
 }
 
-// StoreOption is an option of NewKeyValueStore: InMemory.
+// StoreOption is an option of NewKeyValueStore: InMemory, Formerly.
 type StoreOption = AggregateOption
 
 // NewKeyValueStore makes a store. Its changelog is <app>-<name>-changelog.
 func NewKeyValueStore[K, V any](name string, key Serde[K], value Serde[V], opts ...StoreOption) *KeyValueStore[K, V] {
-	return &KeyValueStore[K, V]{name: name, key: key, value: value, inMemory: aggregateOptions(opts).inMemory}
+	return &KeyValueStore[K, V]{name: name, key: key, value: value, options: aggregateOptions(opts)}
 }
 
 func (s *KeyValueStore[K, V]) declare(t *Topology) int {
 	if id, known := t.stores[s]; known {
 		return id
 	}
-	n := graph.Node{Name: s.name, Kind: "store", Durable: true, Store: &state.Spec{Name: s.name, InMemory: s.inMemory}}
+	n := graph.Node{Name: s.name, Kind: "store", Durable: true, Store: &state.Spec{Name: s.name, InMemory: s.options.inMemory}}
+	t.durable(&n, s.options)
 	if s.key == nil || s.value == nil {
 		t.mistake(s.name, "the store needs a serde for keys and one for values")
 	} else {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/leatlog/leat/state"
 	"github.com/leatlog/leat/topology/internal/graph"
+	"github.com/leatlog/leat/topology/plan"
 )
 
 // JoinWindows says how far apart in event time two records may be to be joined. The zero
@@ -54,7 +55,7 @@ func (w JoinWindows) complaint() string {
 	return ""
 }
 
-// JoinOption is an option of stream-stream joins: InMemory, OnError.
+// JoinOption is an option of stream-stream joins: InMemory, OnError, Formerly.
 type JoinOption = AggregateOption
 
 // JoinStreams makes a record of each two records, one of each stream, that have the same
@@ -136,5 +137,7 @@ func joinStreams[K, A, B, R any](name string, kind graph.Kind, a *Stream[K, A], 
 	if a.key != nil && a.value != nil && b.value != nil {
 		n.Store.KeyFormat, n.Store.ValueFormat = a.key.Name(), "joined("+a.value.Name()+","+b.value.Name()+")"
 	}
-	return &Stream[K, R]{t: t, node: t.add(n, code{compile: spec.compile}), key: a.key}
+	t.durable(&n, o)
+	windows := &plan.Windows{Kind: "join", Before: within.before, After: within.after, Grace: within.grace, OnClose: kind != "join-streams"}
+	return &Stream[K, R]{t: t, node: t.add(n, code{compile: spec.compile, windows: windows}), key: a.key}
 }

@@ -92,7 +92,7 @@ func (s Suppression) complaint() string {
 	return ""
 }
 
-// SuppressOption is an option of Suppress: InMemory, OnError.
+// SuppressOption is an option of Suppress: InMemory, OnError, Formerly.
 type SuppressOption = AggregateOption
 
 // Suppress is the table with updates held back. name names the store that has them,
@@ -119,6 +119,7 @@ func (table *Table[K, V]) Suppress(name string, s Suppression, opts ...SuppressO
 		Name: name, Kind: "suppress", Durable: true, Inputs: []int{table.node}, DeadLetter: policy.deadLetter, Detail: s.String(),
 		Store: &state.Spec{Name: name, InMemory: o.inMemory},
 	}
+	t.durable(&n, o)
 	if table.key != nil && table.value != nil {
 		n.Store.KeyFormat, n.Store.ValueFormat = table.key.Name(), "suppressed("+table.value.Name()+")"
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/leatlog/leat/topology/plan"
 )
 
-// TableOption is an option of ToTable: InMemory, OnError.
+// TableOption is an option of ToTable and Decide: InMemory, OnError, Formerly.
 type TableOption = AggregateOption
 
 // ToTable keeps the latest value of each key of a stream; a null value removes the
@@ -28,6 +28,7 @@ func ToTable[K, V any](name string, s *Stream[K, V], opts ...TableOption) *Table
 		Name: name, Kind: "to-table", Durable: true, ByKey: true, Inputs: []int{s.node}, DeadLetter: policy.deadLetter,
 		Store: &state.Spec{Name: name, InMemory: o.inMemory},
 	}
+	t.durable(&n, o)
 	if s.key != nil && s.value != nil {
 		n.Store.KeyFormat, n.Store.ValueFormat = s.key.Name(), s.value.Name()
 	}

@@ -40,16 +40,19 @@ func GroupTable[K, V, K2, V2 any](name string, table *Table[K, V], key Serde[K2]
 		Name: t.defaultName(name + ".rows"), Kind: "group-table", ByKey: true, ChangesKey: true, Inputs: []int{table.node},
 		DeadLetter: policy.deadLetter, Store: &state.Spec{Name: name},
 	}
+	t.durable(&n, o)
 	changes := &Stream[K2, change[V2]]{t: t, key: key}
 	if key != nil && value != nil && table.key != nil {
 		n.Store.KeyFormat, n.Store.ValueFormat = table.key.Name(), spec.rows.Name()
 		changes.value = changeSerde[V2]{value}
 	}
 	rows := t.add(n, code{compile: spec.compile})
-	changes.node = t.add(graph.Node{
+	group := graph.Node{
 		Name: name, Kind: graph.GroupBy, Durable: true, ChangesKey: true, Inputs: []int{rows},
 		Partitions: t.partitionsOf(name, o), DeadLetter: policy.deadLetter,
-	}, code{
+	}
+	t.durable(&group, o)
+	changes.node = t.add(group, code{
 		compile: func(i *instance, n *graph.Node) any { return next[K2, change[V2]](i, n) },
 		ends:    ends[K2, change[V2]]{key: key, value: changes.value, policy: policy},
 	})

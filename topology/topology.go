@@ -83,6 +83,8 @@ type code struct {
 	// ends reads and writes the node's topic, for a grouping that of the repartition
 	// that may follow it; nil for the others.
 	ends topicEnds
+	// windows are for the plan, nil for operators without.
+	windows *plan.Windows
 }
 
 // Option is an option of New: OnError.

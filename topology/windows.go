@@ -3,6 +3,8 @@ package topology
 import (
 	"fmt"
 	"time"
+
+	"github.com/leatlog/leat/topology/plan"
 )
 
 // windowKind is what the bounds of windows come from.
@@ -111,6 +113,22 @@ func (w Windows) String() string {
 		return fmt.Sprintf("tumbling %v, grace %v", w.size, w.grace)
 	}
 	return fmt.Sprintf("hopping %v every %v, grace %v", w.size, w.advance, w.grace)
+}
+
+// plan tells about the windows of an operator.
+func (w Windows) plan(onClose bool) *plan.Windows {
+	p := &plan.Windows{Size: w.size, Grace: w.grace, OnClose: onClose}
+	switch {
+	case w.kind == sessionWindows:
+		p.Kind, p.Size, p.Gap = "session", 0, w.size
+	case w.kind == slidingWindows:
+		p.Kind = "sliding"
+	case w.size == w.advance:
+		p.Kind, p.Advance = "tumbling", w.advance
+	default:
+		p.Kind, p.Advance = "hopping", w.advance
+	}
+	return p
 }
 
 // complaint says what is wrong with the windows, "" when nothing is.

@@ -10,6 +10,7 @@ import (
 	"github.com/leatlog/leat/state"
 	"github.com/leatlog/leat/stream/internal/task"
 	"github.com/leatlog/leat/topology"
+	"github.com/leatlog/leat/topology/plan"
 )
 
 // stampSize is what a stored value is led by: its timestamp, 8 bytes.
@@ -37,7 +38,9 @@ func (d *Driver) storesOf(name string, kind state.Kind) []*task.LoggedStore {
 	var list []*task.LoggedStore
 	for _, r := range d.tasks {
 		for i, spec := range r.sub.Stores {
-			if spec.Name != name {
+			if spec.Name != name && !slices.ContainsFunc(r.sub.Operators, func(o plan.Operator) bool {
+				return o.Name == name && o.Store == spec.Name // it has a former name
+			}) {
 				continue
 			}
 			if spec.Kind != kind {

@@ -1,6 +1,8 @@
 // Package plan is the physical plan of a topology: sub-topologies, the topics
 // between them, and the contract (Context, Processor) between the operators
-// that package topology compiles and the tasks that package stream runs.
+// that package topology compiles and the tasks that package stream runs; and
+// the Manifest of a plan, by which Compare tells whether another plan of the
+// same app can go on with what the first has left behind.
 package plan
 
 import (
@@ -49,6 +51,9 @@ type Topic struct {
 	// Partitions is the count an internal topic asks for; 0 takes that of the
 	// sub-topology that writes it.
 	Partitions int32
+	// KeyFormat and ValueFormat are the names of the serdes, "" when the topology does not
+	// say, as of dead letters.
+	KeyFormat, ValueFormat string
 }
 
 // FullName returns the topic's name in the cluster for this app.
@@ -106,9 +111,32 @@ type Operator struct {
 	Store string
 	// Detail is what else is worth telling, such as the window; may be "".
 	Detail string
+	// Windows are how it cuts event time, nil when it does not.
+	Windows *Windows
+	// Formerly is the name under which it has left its store or topic, "" when that is Name.
+	Formerly string
 	// Chain is the operator at the head of the chain that this one is fused into:
 	// the operators of a chain run as one call.
 	Chain string
+}
+
+// Windows are how an operator cuts event time. What a kind of windows does not have is 0.
+type Windows struct {
+	// Kind is "tumbling", "hopping", "sliding", "session" or, of a join of streams, "join".
+	Kind string
+	// Size is the length of a window, of sliding windows the time difference.
+	Size time.Duration
+	// Before and After are how far apart the records of a join may be.
+	Before, After time.Duration
+	// Advance is the distance between the starts of tumbling and hopping windows.
+	Advance time.Duration
+	// Gap ends a session.
+	Gap time.Duration
+	// Grace is how long after its end a window takes late records.
+	Grace time.Duration
+	// OnClose says that results, of a join those without a partner, come once, when their
+	// window is closed.
+	OnClose bool
 }
 
 // RepartitionTopic returns the name of an internal repartition topic.

@@ -40,8 +40,9 @@ type Serde[T any] interface {
 	// overwritten after the call. Whatever src holds, Decode returns a value or an
 	// error and does not panic.
 	Decode(src []byte) (T, error)
-	// Name tells the format, such as "string" or "json(main.Stats)"; it goes into
-	// the plan's manifest and error messages.
+	// Name tells the format, such as "string" or "json(main.Stats)". It goes into error
+	// messages and the plan's manifest, by which a start is refused that would read
+	// state with a serde of another name: change it when the encoding changes.
 	Name() string
 }
 

@@ -39,6 +39,10 @@ func TestEncodings(t *testing.T) {
 	check(t, serde.Windowed(serde.String, time.Minute), key, []byte("ab\x00\x00\x00\x00\x00\x00\xea\x60"))
 	session := serde.WindowedKey[string]{Key: "ab", Window: serde.Window{Start: 1, End: 60_000}}
 	check(t, serde.Session(serde.String), session, []byte("ab\x00\x00\x00\x00\x00\x00\xea\x60\x00\x00\x00\x00\x00\x00\x00\x01"))
+	check(t, serde.WithName("old", serde.String), "x", []byte("x"))
+	if name := serde.WithName("json(main.stats)", serde.JSON[stats]()).Name(); name != "json(main.stats)" {
+		t.Errorf("the name is %q", name)
+	}
 	check(t, serde.FromCodec[string]("goka", new(codec.String)), "x", []byte("x"))
 }
 

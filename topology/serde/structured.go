@@ -91,4 +91,17 @@ func (s pointerSerde[T]) Decode(src []byte) (*T, error) {
 	return &v, nil
 }
 
+// WithName is the serde under another name. The plan's manifest takes serdes with equal names
+// for equal: when a type is renamed or moves to another package, and its encoding stays,
+// the serde goes on under the name that it had, as in
+// WithName("json(main.Stats)", JSON[stats.Totals]()).
+func WithName[T any](name string, s Serde[T]) Serde[T] { return namedSerde[T]{s, name} }
+
+type namedSerde[T any] struct {
+	Serde[T]
+	name string
+}
+
+func (s namedSerde[T]) Name() string { return s.name }
+
 func typeName[T any]() string { return reflect.TypeFor[T]().String() }

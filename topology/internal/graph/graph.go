@@ -57,6 +57,9 @@ type Node struct {
 	// Durable says that the name was given by the user and names something that
 	// outlives the process: a store or an internal topic.
 	Durable bool
+	// Formerly is the name under which the node's store or internal topic lies in the
+	// cluster, "" when that is Name.
+	Formerly string
 	// Topic is what a Source reads or a Sink writes.
 	Topic string
 	// Latest says that a Source without a committed offset begins at the end.
@@ -145,6 +148,14 @@ func (g *Graph) Clone() *Graph {
 
 // Flows are the inputs whose records flow to the node.
 func (n *Node) Flows() []int { return n.Inputs[:len(n.Inputs)-n.Lookups] }
+
+// DurableName is the name of what the node leaves in the cluster.
+func (n *Node) DurableName() string {
+	if n.Formerly != "" {
+		return n.Formerly
+	}
+	return n.Name
+}
 
 // InsertAfter adds n between node and all that read node.
 func (g *Graph) InsertAfter(node int, n Node) int {
@@ -252,6 +263,7 @@ func (n *Node) attributes() []string {
 	}
 	value("topic", n.Topic)
 	flag("durable", n.Durable)
+	value("formerly", n.Formerly)
 	flag("changes-key", n.ChangesKey)
 	flag("by-key", n.ByKey)
 	if n.Store != nil {

@@ -29,6 +29,45 @@ func checkNames(g *graph.Graph) []Problem {
 		}
 		first[n.Name] = n
 	}
+	return append(problems, checkFormerNames(g, first)...)
+}
+
+// checkFormerNames reports former names that are not valid, or that another operator has:
+// two would write the same topics. byName are the nodes by their present names.
+func checkFormerNames(g *graph.Graph, byName map[string]*graph.Node) []Problem {
+	var problems []Problem
+	topics, stores := map[string]*graph.Node{}, map[string]*graph.Node{}
+	claim := func(taken map[string]*graph.Node, n *graph.Node) *graph.Node {
+		if other := taken[n.Formerly]; other != nil {
+			return other
+		}
+		taken[n.Formerly] = n
+		return nil
+	}
+	for _, id := range g.Order() {
+		n := g.Nodes[id]
+		if n.Formerly == "" {
+			continue
+		}
+		other := byName[n.Formerly]
+		if other != nil && !other.Durable && other.Store == nil {
+			other = nil // it leaves nothing under its name
+		}
+		if n.Store != nil && other == nil {
+			other = claim(stores, n)
+		} else if other == nil {
+			other = claim(topics, n)
+		}
+		switch complaint := nameComplaint(n.Formerly, state.MaxNameLength); {
+		case complaint != "":
+			problems = append(problems, Problem{n.Name, fmt.Sprintf("the former name of this %s %s", n.Kind, complaint)})
+		case other == n:
+			problems = append(problems, Problem{n.Name, fmt.Sprintf("Formerly(%q) is the name that it has: leave it out", n.Formerly)})
+		case other != nil:
+			problems = append(problems, Problem{n.Name, fmt.Sprintf(
+				"Formerly(%q) is the name of the %s %q as well: only one can have what was left under it", n.Formerly, other.Kind, other.Name)})
+		}
+	}
 	return problems
 }
 

@@ -15,7 +15,7 @@ func mergeRepartitions(g *graph.Graph) []Problem {
 			continue
 		}
 		for _, earlier := range g.Nodes[:n.ID] {
-			if earlier.MergedInto == graph.None && earlier.Kind == n.Kind && earlier.Name == n.Name &&
+			if earlier.MergedInto == graph.None && earlier.Kind == n.Kind && earlier.Name == n.Name && earlier.Formerly == n.Formerly &&
 				earlier.Partitions == n.Partitions && slices.Equal(earlier.Inputs, n.Inputs) {
 				g.Merge(n.ID, earlier.ID)
 				break
@@ -94,7 +94,7 @@ func insertRepartitions(g *graph.Graph) []Problem {
 		group := g.Nodes[id]
 		inserted := g.InsertAfter(id, graph.Node{
 			Name: group.Name + ".repartition", Kind: graph.Repartition,
-			Topic: group.Name, Partitions: group.Partitions, DeadLetter: group.DeadLetter,
+			Topic: group.DurableName(), Formerly: group.Formerly, Partitions: group.Partitions, DeadLetter: group.DeadLetter,
 		})
 		g.Nodes[inserted].Origin = id
 	}

@@ -94,6 +94,8 @@ func attribute(t *testing.T, n *graph.Node, word string) {
 		n.Topic = value
 	case "durable":
 		n.Durable = true
+	case "formerly":
+		n.Formerly = value
 	case "changes-key":
 		n.ChangesKey = true
 	case "by-key":
