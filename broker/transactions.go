@@ -169,7 +169,7 @@ func (t *transactions) WriteMarker(topic string, partition int32, m handler.Mark
 		return
 	}
 	batch := storage.AppendMarker(nil, m.ProducerID, m.Epoch, m.Commit, m.CoordinatorEpoch, b.env.Now().UnixMilli())
-	r.AppendMarker(batch, markerSink(func(err *kerr.Error) {
+	r.AppendMarker(batch, m.Raised, markerSink(func(err *kerr.Error) {
 		if err == nil && topic == metadata.OffsetsTopic {
 			// Before anyone learns that the transaction is over.
 			b.groups.CompleteTransaction(partition, m.ProducerID, m.Epoch, m.Commit)
@@ -316,7 +316,7 @@ func (w *markerWork) byLeader() map[int32][]txn.TopicPartition {
 }
 
 func (w *markerWork) marker() handler.Marker {
-	return handler.Marker{ProducerID: w.prepared.ProducerID, Epoch: w.prepared.Epoch, Commit: w.prepared.Commit, CoordinatorEpoch: w.epoch}
+	return handler.Marker{ProducerID: w.prepared.ProducerID, Epoch: w.prepared.Epoch, Commit: w.prepared.Commit, CoordinatorEpoch: w.epoch, Raised: w.prepared.Raised}
 }
 
 // send has another node write markers to partitions that it leads.
@@ -328,6 +328,9 @@ func (w *markerWork) send(ctx context.Context, node int32, partitions []txn.Topi
 	defer cancel()
 	m := kmsg.NewWriteTxnMarkersRequestMarker()
 	m.ProducerID, m.ProducerEpoch, m.Committed, m.CoordinatorEpoch = w.prepared.ProducerID, w.prepared.Epoch, w.prepared.Commit, w.epoch
+	if w.prepared.Raised {
+		m.TransactionVersion = int8(txn.V2)
+	}
 	for _, tp := range partitions {
 		m.Topics = append(m.Topics, kmsg.WriteTxnMarkersRequestMarkerTopic{Topic: tp.Topic, Partitions: []int32{tp.Partition}})
 	}

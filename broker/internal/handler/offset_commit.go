@@ -6,11 +6,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatlog/leat/broker/internal/metadata"
 	"github.com/leatlog/leat/broker/internal/wire"
 )
 
-// OffsetCommit (key 8), versions 2 to 9. Partitions that do not exist are refused
-// here; the others go to the group coordinator.
+// OffsetCommit (key 8), versions 2 to 10, which names topics by id (KIP-848). Partitions
+// that do not exist are refused here; the others go to the group coordinator.
 func offsetCommit(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.OffsetCommitRequest)
 	image := h.Image()
@@ -20,7 +21,13 @@ func offsetCommit(h *Handler, _ context.Context, request *wire.Request, respond 
 	for i := range body.Topics {
 		t := &body.Topics[i]
 		topic, ok := image.Topic(t.Topic)
-		kept := kmsg.OffsetCommitRequestTopic{Topic: t.Topic}
+		if body.Version >= 10 {
+			topic, ok = image.TopicByID(t.TopicID)
+		}
+		kept := kmsg.OffsetCommitRequestTopic{Topic: t.Topic, TopicID: t.TopicID}
+		if ok {
+			kept.Topic = topic.Name
+		}
 		for j := range t.Partitions {
 			if p := t.Partitions[j]; ok && p.Partition >= 0 && int(p.Partition) < len(topic.Partitions) {
 				kept.Partitions = append(kept.Partitions, p)
@@ -32,12 +39,12 @@ func offsetCommit(h *Handler, _ context.Context, request *wire.Request, respond 
 			known.Topics = append(known.Topics, kept)
 		}
 	}
-	if len(unknown) == 0 {
+	if len(unknown) == 0 && body.Version < 10 {
 		h.Groups.OffsetCommit(body, bodyOf[*kmsg.OffsetCommitResponse](respond))
 		return
 	}
 	answer := func(committed *kmsg.OffsetCommitResponse) {
-		respond(wire.Response{Body: mergeCommitted(body, committed, unknown)})
+		respond(wire.Response{Body: mergeCommitted(body, committed, unknown, image)})
 	}
 	if len(known.Topics) == 0 {
 		answer(body.ResponseKind().(*kmsg.OffsetCommitResponse))
@@ -48,7 +55,7 @@ func offsetCommit(h *Handler, _ context.Context, request *wire.Request, respond 
 
 // mergeCommitted puts the answers of the coordinator and those for unknown
 // partitions into the order of the request.
-func mergeCommitted(body *kmsg.OffsetCommitRequest, committed *kmsg.OffsetCommitResponse, unknown map[[2]int]bool) *kmsg.OffsetCommitResponse {
+func mergeCommitted(body *kmsg.OffsetCommitRequest, committed *kmsg.OffsetCommitResponse, unknown map[[2]int]bool, image *metadata.Image) *kmsg.OffsetCommitResponse {
 	var codes []int16
 	for _, t := range committed.Topics {
 		for _, p := range t.Partitions {
@@ -58,12 +65,12 @@ func mergeCommitted(body *kmsg.OffsetCommitRequest, committed *kmsg.OffsetCommit
 	out := body.ResponseKind().(*kmsg.OffsetCommitResponse)
 	for i, t := range body.Topics {
 		topic := kmsg.NewOffsetCommitResponseTopic()
-		topic.Topic = t.Topic
+		topic.Topic, topic.TopicID = t.Topic, t.TopicID
 		for j, p := range t.Partitions {
 			one := kmsg.NewOffsetCommitResponseTopicPartition()
 			one.Partition = p.Partition
 			if unknown[[2]int{i, j}] {
-				one.ErrorCode = kerr.UnknownTopicOrPartition.Code
+				one.ErrorCode = unknownTopic(body.Version >= 10, t.TopicID, image).Code
 			} else {
 				one.ErrorCode, codes = codes[0], codes[1:]
 			}
@@ -72,4 +79,12 @@ func mergeCommitted(body *kmsg.OffsetCommitRequest, committed *kmsg.OffsetCommit
 		out.Topics = append(out.Topics, topic)
 	}
 	return out
+}
+
+// unknownTopic is the error for a partition that does not exist.
+func unknownTopic(byID bool, id metadata.UUID, image *metadata.Image) *kerr.Error {
+	if _, ok := image.TopicByID(id); byID && !ok {
+		return kerr.UnknownTopicID
+	}
+	return kerr.UnknownTopicOrPartition
 }

@@ -17,7 +17,7 @@ type api struct {
 }
 
 // apis are the APIs that are served, and the only ones that clients are told of.
-// The lowest versions are Kafka 4's (KIP-896), the highest those of Kafka 4.1.
+// The lowest versions are Kafka 4's (KIP-896), the highest those of Kafka 4.2.
 // Produce is told from version 0 on, since clients built on librdkafka before 2.0
 // silently send uncompressed otherwise; a request below 3 closes the connection.
 var apis = []api{
@@ -25,8 +25,8 @@ var apis = []api{
 	{1, 4, 18, fetch},
 	{2, 1, 11, listOffsets},
 	{3, 0, 13, topicMetadata},
-	{8, 2, 9, offsetCommit},
-	{9, 1, 9, offsetFetch},
+	{8, 2, 10, offsetCommit},
+	{9, 1, 10, offsetFetch},
 	{10, 0, 6, findCoordinator},
 	{11, 0, 9, joinGroup},
 	{12, 0, 4, heartbeat},
@@ -43,7 +43,7 @@ var apis = []api{
 	{24, 0, 5, addPartitionsToTxn},
 	{25, 0, 4, addOffsetsToTxn},
 	{26, 0, 5, endTxn},
-	{27, 1, 1, writeTxnMarkers},
+	{27, 1, 2, writeTxnMarkers},
 	{28, 0, 5, txnOffsetCommit},
 	{32, 1, 4, describeConfigs},
 	{33, 0, 2, alterConfigs},

@@ -46,4 +46,7 @@ type Marker struct {
 	Epoch            int16
 	Commit           bool
 	CoordinatorEpoch int32
+	// Raised says that no record of the transaction has Epoch: the marker is refused with
+	// INVALID_PRODUCER_EPOCH when one does (KIP-1228).
+	Raised bool
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/leatlog/leat/broker/internal/wire"
 )
 
-// WriteTxnMarkers (key 27), version 1: coordinators end transactions in partitions that
+// WriteTxnMarkers (key 27), versions 1 and 2 (KIP-1228): coordinators end transactions in partitions that
 // this node leads (KIP-98), and administrators abort those that hang (KIP-664).
 func writeTxnMarkers(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.WriteTxnMarkersRequest)
@@ -33,7 +33,7 @@ func writeTxnMarkers(h *Handler, _ context.Context, request *wire.Request, respo
 			for k, p := range t.Partitions {
 				answer := &out.Markers[i].Topics[j].Partitions[k]
 				answer.Partition = p
-				h.Transactions.WriteMarker(t.Topic, p, Marker{m.ProducerID, m.ProducerEpoch, m.Committed, m.CoordinatorEpoch},
+				h.Transactions.WriteMarker(t.Topic, p, Marker{m.ProducerID, m.ProducerEpoch, m.Committed, m.CoordinatorEpoch, m.TransactionVersion >= 2},
 					func(err *kerr.Error) { each(func() { answer.ErrorCode = errorCode(err) }) })
 			}
 		}

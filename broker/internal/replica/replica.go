@@ -243,9 +243,15 @@ func (r *Replica) AppendOffsets(batch []byte, ended uint32, sink AppendSink) err
 }
 
 // AppendMarker appends the batch that ends a transaction (storage.AppendMarker), with
-// acks -1.
-func (r *Replica) AppendMarker(batch []byte, sink AppendSink) {
+// acks -1. With raised, the marker is late when a transaction is open in its own epoch,
+// and is refused with INVALID_PRODUCER_EPOCH: it is of the one before.
+func (r *Replica) AppendMarker(batch []byte, raised bool, sink AppendSink) {
 	r.verifyMu.Lock()
+	if b := record.Batch(batch); raised && r.TransactionState(b.ProducerID(), b.ProducerEpoch()).Open {
+		r.verifyMu.Unlock()
+		sink.Appended(0, kerr.InvalidProducerEpoch, -1, -1, -1)
+		return
+	}
 	o := r.offer(batch, -1, time.Time{}, 0, sink)
 	r.verifyMu.Unlock()
 	r.tell(&o)

@@ -121,7 +121,7 @@ func (s *Shard) decide(t *transaction, r *EndRequest, now time.Time, answer func
 		if t.exhausted() && r.Fresh < 0 {
 			return say(func(err *kerr.Error) { answer(EndAnswer{Err: err, ProducerID: -1, Epoch: -1}) }, errNeedsID)
 		}
-		next.version = V2
+		next.version, next.raised = V2, true
 		next.epoch++ // the markers have it: nothing of the producer can follow them
 		a.Epoch = next.epoch
 		if t.exhausted() {

@@ -127,7 +127,7 @@ func (s *Shard) prepare(t transaction, answer func(*kerr.Error)) coordinator.Res
 // nothing to it any more.
 func (s *Shard) fence(t *transaction, now time.Time, answer func(*kerr.Error)) coordinator.Result {
 	next := t.with(PrepareAbort, now)
-	next.epoch++ // there is always one left: see lastUsableEpoch
+	next.epoch, next.raised = next.epoch+1, true // there is always one left: see lastUsableEpoch
 	t.lastEpoch = -1
 	return s.prepare(next, answer)
 }

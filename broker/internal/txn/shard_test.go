@@ -174,7 +174,7 @@ func TestFirstProtocol(t *testing.T) {
 		step{b.end(100, 0, V1, abort), "CONCURRENT_TRANSACTIONS"},
 		step{b.add(100, 0, V1, 1), "CONCURRENT_TRANSACTIONS"},
 		step{b.init(-1, -1), "CONCURRENT_TRANSACTIONS"},
-		step{fmt.Sprint(b.prepared), "[{app 100 0 true [{t 1} {t 2}]}]"},
+		step{fmt.Sprint(b.prepared), "[{app 100 0 true false [{t 1} {t 2}]}]"},
 	)
 	b.complete()
 	b.check(
@@ -184,7 +184,7 @@ func TestFirstProtocol(t *testing.T) {
 		step{b.verify(100, 0, 1), "TRANSACTION_ABORTABLE"},
 		step{b.add(100, 0, V1, 7), "ok"},
 		step{b.end(100, 0, V1, abort), "100/0"},
-		step{fmt.Sprint(b.prepared), "[{app 100 0 false [{t 7}]}]"},
+		step{fmt.Sprint(b.prepared), "[{app 100 0 false false [{t 7}]}]"},
 	)
 }
 
@@ -197,7 +197,7 @@ func TestSecondProtocol(t *testing.T) {
 		step{b.end(100, 0, V2, commit), "INVALID_TXN_STATE"},
 		step{b.add(100, 0, V2, 1), "ok"},
 		step{b.end(100, 0, V2, commit), "100/1"},
-		step{fmt.Sprint(b.prepared), "[{app 100 1 true [{t 1}]}]"},
+		step{fmt.Sprint(b.prepared), "[{app 100 1 true true [{t 1}]}]"},
 		step{b.end(100, 0, V2, commit), "CONCURRENT_TRANSACTIONS"},
 		step{b.end(100, 0, V2, abort), "CONCURRENT_TRANSACTIONS"},
 		step{b.end(100, 5, V2, abort), "CONCURRENT_TRANSACTIONS"},
@@ -221,7 +221,7 @@ func TestSecondProtocol(t *testing.T) {
 	b.check(
 		step{b.end(100, 1, V2, abort), "100/2"},
 		step{b.end(100, 2, V2, abort), "100/3"}, // an empty one
-		step{fmt.Sprint(b.prepared), "[{app 100 3 false []}]"},
+		step{fmt.Sprint(b.prepared), "[{app 100 3 false true []}]"},
 	)
 	b.complete()
 	b.check(step{b.state(), "CompleteAbort"})
@@ -239,7 +239,7 @@ func TestInitFences(t *testing.T) {
 		step{b.add(100, 2, V1, 1), "ok"},
 		step{b.init(-1, -1), "CONCURRENT_TRANSACTIONS"},
 		step{b.state(), "PrepareAbort"},
-		step{fmt.Sprint(b.prepared), "[{app 100 3 false [{t 1}]}]"},
+		step{fmt.Sprint(b.prepared), "[{app 100 3 false true [{t 1}]}]"},
 		step{b.add(100, 2, V1, 1), "PRODUCER_FENCED"},
 	)
 	b.complete()
@@ -269,10 +269,10 @@ func TestEpochsRunOut(t *testing.T) {
 	b.check(
 		step{b.add(101, lastUsableEpoch, V2, 1), "ok"},
 		step{b.end(101, lastUsableEpoch, V2, commit), "102/0"},
-		step{fmt.Sprint(b.prepared), fmt.Sprintf("[{app 101 %d true [{t 1}]}]", math.MaxInt16)},
+		step{fmt.Sprint(b.prepared), fmt.Sprintf("[{app 101 %d true true [{t 1}]}]", math.MaxInt16)},
 	)
-	b.load()
-	b.check(step{fmt.Sprint(b.prepared), fmt.Sprintf("[{app 101 %d true [{t 1}]}]", math.MaxInt16)})
+	b.load() // which tells its markers by the coordinator's epoch
+	b.check(step{fmt.Sprint(b.prepared), fmt.Sprintf("[{app 101 %d true false [{t 1}]}]", math.MaxInt16)})
 	b.complete()
 	b.check(
 		step{b.end(101, lastUsableEpoch, V2, commit), "102/0"}, // repeated
@@ -294,7 +294,7 @@ func TestTimeouts(t *testing.T) {
 	b.take(b.shard.Expire(b.now))
 	b.check(
 		step{b.state(), "PrepareAbort"},
-		step{fmt.Sprint(b.prepared), "[{app 100 1 false [{t 1}]}]"},
+		step{fmt.Sprint(b.prepared), "[{app 100 1 false true [{t 1}]}]"},
 		step{b.end(100, 0, V1, commit), "PRODUCER_FENCED"},
 	)
 	b.complete()

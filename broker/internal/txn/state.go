@@ -77,6 +77,9 @@ type transaction struct {
 	// lastEpoch is the epoch that the producer had before the newest one, -1 when that was
 	// not its own wish. It is not durable: it serves to answer a repeated request.
 	lastEpoch int16
+	// raised says that the epoch was raised with this state, as an end of protocol V2 does.
+	// It is not durable: the next coordinator has an epoch of its own to tell its markers by.
+	raised bool
 
 	deadline int64 // ms, of the open transaction
 	heapAt   int   // in Shard.deadlines, -1 outside
@@ -85,7 +88,7 @@ type transaction struct {
 // with returns a copy to be changed and recorded.
 func (t *transaction) with(state State, now time.Time) transaction {
 	next := *t
-	next.state, next.updated = state, now.UnixMilli()
+	next.state, next.updated, next.raised = state, now.UnixMilli(), false
 	return next
 }
 
@@ -104,11 +107,14 @@ type Prepared struct {
 	ProducerID      int64
 	Epoch           int16
 	Commit          bool
-	Partitions      []TopicPartition
+	// Raised says that no record of the transaction has Epoch: one that does belongs to the
+	// next transaction, which the markers of this one must not end (KIP-1228).
+	Raised     bool
+	Partitions []TopicPartition
 }
 
 func (t *transaction) prepared() Prepared {
-	return Prepared{TransactionalID: t.id, ProducerID: t.producerID, Epoch: t.epoch, Commit: t.state == PrepareCommit, Partitions: t.sorted()}
+	return Prepared{TransactionalID: t.id, ProducerID: t.producerID, Epoch: t.epoch, Commit: t.state == PrepareCommit, Raised: t.raised, Partitions: t.sorted()}
 }
 
 // deadlines is a heap of open transactions by when they are aborted.
