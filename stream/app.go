@@ -45,6 +45,9 @@ type App struct {
 	// repartition are the internal topics whose processed records are deleted.
 	repartition map[string]bool
 
+	// queries answers interactive queries while the App runs, nil otherwise.
+	queries atomic.Pointer[queries]
+
 	fatal    chan error
 	stopping atomic.Bool
 
@@ -187,6 +190,7 @@ func (a *App) connect(ctx context.Context) error {
 	// Whatever the guarantee, what others have aborted is not input, and changelogs
 	// may hold aborted records of a time when it was another.
 	a.fetcher = c.NewFetcher(client.FetcherConfig{BufferBytes: a.cfg.BufferBytes, ReadCommitted: true})
+	a.queries.Store(newQueries(a))
 	a.group = a.newGroup()
 	for i := range a.cfg.Workers {
 		w, err := newWorker(ctx, a, i)
@@ -240,6 +244,7 @@ func (a *App) backend(spec state.Spec) state.Backend {
 // disconnect closes everything that connect has opened; workers and group have
 // ended.
 func (a *App) disconnect() error {
+	a.queries.Store(nil)
 	var failed []error
 	for _, w := range a.workers {
 		w.abandon()

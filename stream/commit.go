@@ -47,6 +47,7 @@ func (w *worker) commit(ctx context.Context) error {
 		if err := r.task.Committed(); err != nil {
 			failed = append(failed, err)
 		}
+		r.fresh.commit(offsets)
 	}
 	if err := errors.Join(failed...); err != nil {
 		return err

@@ -179,9 +179,11 @@ func (w *worker) begin(r *running) error {
 		return err
 	}
 	r.task, r.stores, r.phase = t, found.stores, phaseRestoring
+	r.fresh = &freshness{seen: w.app.fetcher.Seen}
 	for i, b := range found.begins {
 		if t.Reads(i) {
 			t.Begin(i, b.offset, b.committed, b.note)
+			r.fresh.sources = append(r.fresh.sources, freshSource{partition: r.sources[i].partition, committed: b.offset})
 		}
 	}
 	for i, s := range r.stores {

@@ -37,6 +37,7 @@ type running struct {
 	stores   []*task.LoggedStore
 	sources  []source
 	restores []restore
+	fresh    *freshness
 	logged   bool    // a store was written since the last commit
 	counted  counted // what the metrics were told
 }
@@ -249,6 +250,7 @@ func (r *running) start() error {
 		}
 		a.fetcher.Add(s.partition, r.task.Position(i), reset, r.worker.inbox)
 	}
+	a.queries.Load().add(r)
 	a.status.addRestoring(-1)
 	r.worker.log.Info().Stringer("task", r.id).Msg("the task runs")
 	return nil
@@ -258,6 +260,9 @@ func (r *running) start() error {
 // then its stores checkpoint, so that they need not be restored.
 func (r *running) close(committed bool) {
 	a := r.worker.app
+	if r.phase == phaseRunning {
+		a.queries.Load().remove(r.id)
+	}
 	if r.phase == phaseOpening {
 		r.cancel()
 		<-r.opened

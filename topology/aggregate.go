@@ -24,6 +24,10 @@ type Table[K, V any] struct {
 	closesAt func(K) int64
 	// suppressed says that updates are held back, so that it cannot be looked up.
 	suppressed bool
+	// stored is how values are written to the table's own store, nil when it has none;
+	// computed tells the rows of a table that is made of another one's.
+	stored   Serde[V]
+	computed func() (Rows[K, V], error)
 }
 
 // Stream returns the table's updates as a stream: the new value of each key that
@@ -194,7 +198,7 @@ func aggregate[R, K, V, A any](name string, kind graph.Kind, g Grouping[R, K, V]
 		}
 	}
 	id := t.add(n, code{compile: compile, windows: cut})
-	table := &Table[R, A]{t: t, node: id, key: g.resultSerde(), value: value}
+	table := &Table[R, A]{t: t, node: id, key: g.resultSerde(), value: value, stored: value}
 	if windows != nil {
 		table.windowed, table.closesAt = true, g.closesAt
 	}

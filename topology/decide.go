@@ -103,7 +103,7 @@ func Decide[K, S, C, E any](name string, commands *Stream[K, C], of Serde[S], d 
 			events: i.inputs[out.Events.node].(sink[K, E]), rejections: i.inputs[out.Rejections.node].(sink[K, Rejection[C]]),
 		}).sink()
 	}})
-	out.State = &Table[K, Versioned[S]]{t: t, node: id, key: commands.key, value: value}
+	out.State = &Table[K, Versioned[S]]{t: t, node: id, key: commands.key, value: value, stored: value}
 	// The two streams are fed by the decider itself, besides the updates of its table.
 	out.Events.node = t.add(graph.Node{Name: t.defaultName(name + ".events"), Kind: "events", Inputs: []int{id}, Lookups: 1},
 		code{compile: func(i *instance, n *graph.Node) any { return next[K, E](i, n) }})

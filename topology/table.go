@@ -32,7 +32,8 @@ func ToTable[K, V any](name string, s *Stream[K, V], opts ...TableOption) *Table
 	if s.key != nil && s.value != nil {
 		n.Store.KeyFormat, n.Store.ValueFormat = s.key.Name(), s.value.Name()
 	}
-	return &Table[K, V]{t: t, node: t.add(n, code{compile: func(i *instance, n *graph.Node) any { return latest(spec, i, n) }}), key: s.key, value: s.value}
+	return &Table[K, V]{t: t, node: t.add(n, code{compile: func(i *instance, n *graph.Node) any { return latest(spec, i, n) }}),
+		key: s.key, value: s.value, stored: s.value}
 }
 
 // latest runs a table whose values are those of the records.

@@ -34,7 +34,8 @@ func transformTable[K, V, R any](table *Table[K, V], kind graph.Kind, given bool
 			return emit(r.Key, r.Timestamp, result, found, true)
 		})
 	}})
-	return &Table[K, R]{t: table.t, node: id, key: table.key, windowed: table.windowed, closesAt: table.closesAt, suppressed: table.suppressed}
+	return &Table[K, R]{t: table.t, node: id, key: table.key, windowed: table.windowed, closesAt: table.closesAt, suppressed: table.suppressed,
+		computed: mappedRows(table, f)}
 }
 
 // transformedTable looks up what is made of a table.

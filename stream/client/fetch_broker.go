@@ -44,6 +44,7 @@ func (b *brokerFetcher) run() {
 			}
 			continue
 		}
+		sent := time.Now()
 		resp, err := f.client.request(f.ctx, b.id, req)
 		if errors.Is(err, ErrClosed) {
 			return
@@ -52,7 +53,7 @@ func (b *brokerFetcher) run() {
 			b.failed(asked, err)
 			continue
 		}
-		b.answered(asked, resp.(*kmsg.FetchResponse))
+		b.answered(asked, resp.(*kmsg.FetchResponse), sent)
 	}
 }
 
@@ -138,7 +139,7 @@ func (b *brokerFetcher) failed(asked map[Partition]*fetchPartition, err error) {
 }
 
 // answered hands out what came.
-func (b *brokerFetcher) answered(asked map[Partition]*fetchPartition, resp *kmsg.FetchResponse) {
+func (b *brokerFetcher) answered(asked map[Partition]*fetchPartition, resp *kmsg.FetchResponse, sent time.Time) {
 	f := b.fetcher
 	if err := codeError(resp.ErrorCode); err != nil {
 		b.failed(asked, err)
@@ -160,7 +161,7 @@ func (b *brokerFetcher) answered(asked map[Partition]*fetchPartition, resp *kmsg
 			switch {
 			case rp.ErrorCode == 0:
 				p.tries = 0
-				p.acceptLocked(rp, f.cfg.ReadCommitted)
+				p.acceptLocked(rp, f.cfg.ReadCommitted, sent)
 			case rp.ErrorCode == kerr.OffsetOutOfRange.Code && p.reset != ResetFail:
 				outOfRange = append(outOfRange, p)
 				p.leader = movingOffset
@@ -187,11 +188,12 @@ func (b *brokerFetcher) answered(asked map[Partition]*fetchPartition, resp *kmsg
 }
 
 // acceptLocked takes the whole batches of an answer and moves the offset.
-func (p *fetchPartition) acceptLocked(rp *kmsg.FetchResponseTopicPartition, committed bool) {
+func (p *fetchPartition) acceptLocked(rp *kmsg.FetchResponseTopicPartition, committed bool, sent time.Time) {
 	end := rp.HighWatermark
 	if committed {
 		end = rp.LastStableOffset
 	}
+	p.seenEnd, p.seenAt = end, sent
 	raw, next, err := wholeBatches(rp.RecordBatches, p.offset)
 	if err != nil && len(raw) == 0 {
 		p.failLocked(err)

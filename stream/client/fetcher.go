@@ -79,9 +79,12 @@ type fetchPartition struct {
 	epoch    int32
 	buffered int   // bytes fetched and not released
 	reported int64 // high watermark at which the reader was told that it caught up; -1 none
-	removed  bool
-	since    time.Time
-	tries    int
+	// seenEnd is the end of the log, when a fetch that was sent at seenAt was answered.
+	seenEnd int64
+	seenAt  time.Time
+	removed bool
+	since   time.Time
+	tries   int
 }
 
 // NewFetcher returns a fetcher that reads nothing yet.
@@ -131,6 +134,19 @@ func (f *Fetcher) Remove(p Partition) {
 		fp.removed = true
 		delete(f.partitions, p)
 	}
+}
+
+// Seen returns the end of what can be read of a partition, as the last answer to a fetch
+// told it, and when that fetch was sent: all that could be read then lies before the end.
+// known is false before the first answer, and for a partition that is not read.
+func (f *Fetcher) Seen(p Partition) (end int64, at time.Time, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fp, ok := f.partitions[p]
+	if !ok || fp.seenAt.IsZero() {
+		return 0, time.Time{}, false
+	}
+	return fp.seenEnd, fp.seenAt, true
 }
 
 // Close stops every fetch and waits for the goroutines.
