@@ -165,9 +165,7 @@ func (a *App) fail(err error) {
 // connect reaches the cluster, makes the internal topics and opens what the
 // workers need.
 func (a *App) connect(ctx context.Context) error {
-	c, err := client.New(client.Config{
-		Bootstrap: a.cfg.Bootstrap, ClientID: a.cfg.AppID, Dialer: a.cfg.Dialer, Logger: a.log,
-	})
+	c, err := a.newClient()
 	if err != nil {
 		return err
 	}
@@ -200,6 +198,10 @@ func (a *App) connect(ctx context.Context) error {
 		a.workers = append(a.workers, w)
 	}
 	return nil
+}
+
+func (a *App) newClient() (*client.Client, error) {
+	return client.New(client.Config{Bootstrap: a.cfg.Bootstrap, ClientID: a.cfg.AppID, Dialer: a.cfg.Dialer, Logger: a.log})
 }
 
 // checkTransactions refuses to start when the cluster cannot give the guarantee.

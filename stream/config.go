@@ -100,6 +100,12 @@ type Config struct {
 	// 2 MiB.
 	BufferBytes int
 
+	// AcceptIncompatiblePlan starts the App though its plan would misread what an earlier
+	// plan of it has left in the cluster, which is a PlanError otherwise: what differs is
+	// logged, and state is read as it is. Internal topics with another number of partitions
+	// than the plan needs stop the start nevertheless.
+	AcceptIncompatiblePlan bool
+
 	// Guests run as long as the App does, on its addresses, dialer and stores.
 	Guests []Guest
 

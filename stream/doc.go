@@ -17,6 +17,12 @@
 // them together. Processes of one App share the tasks; a rebalance stops only
 // those that move.
 //
+// # Changed plans
+//
+// An App writes down what its plan leaves in the cluster (plan.Manifest), in the compacted
+// topic <AppID>-plan. A start whose plan would misread that is refused with a PlanError;
+// ComparePlan tells beforehand.
+//
 // # Commit
 //
 // Every CommitInterval a worker flushes its tasks' caches, waits until all

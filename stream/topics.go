@@ -23,9 +23,24 @@ const changelogSlack = 24 * time.Hour
 // deleted.
 const purgeInterval = 30 * time.Second
 
-// prepareTopics lays the plan over the cluster's topics and makes the internal
-// topics that are missing.
+// prepareTopics lays the plan over the cluster's topics, compares it with the one that ran
+// last and makes the internal topics that are missing. The plan is written down before, so
+// that no internal topic is there without.
 func (a *App) prepareTopics(ctx context.Context) error {
+	ran, err := a.layOut(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.settlePlan(ctx, ran); err != nil {
+		return err
+	}
+	return a.createInternal(ctx, a.internalTopics())
+}
+
+// layOut lays the plan over the cluster's topics; ran says that an app has left its plan
+// there.
+func (a *App) layOut(ctx context.Context) (ran bool, err error) {
+	manifest := plan.ManifestTopicName(a.cfg.AppID)
 	external := make(map[string]struct{})
 	for i := range a.plan.SubTopologies {
 		s := &a.plan.SubTopologies[i]
@@ -40,20 +55,22 @@ func (a *App) prepareTopics(ctx context.Context) error {
 			}
 		}
 	}
-	topics, err := a.client.Topics(ctx, slices.Sorted(maps.Keys(external))...)
-	if err != nil {
-		return err
+	if _, taken := external[manifest]; taken {
+		return false, fmt.Errorf("topic %q is read or written by the topology, but holds the app's plan: use another topic or AppID", manifest)
 	}
+	topics, err := a.client.Topics(ctx, append(slices.Sorted(maps.Keys(external)), manifest)...)
+	if err != nil {
+		return false, err
+	}
+	_, ran = topics[manifest]
 	counts := make(map[string]int32)
 	for name := range external {
 		if t, ok := topics[name]; ok {
 			counts[name] = int32(len(t.Partitions))
 		}
 	}
-	if a.layout, err = assign.NewLayout(a.plan, a.cfg.AppID, counts); err != nil {
-		return err
-	}
-	return a.createInternal(ctx, a.internalTopics())
+	a.layout, err = assign.NewLayout(a.plan, a.cfg.AppID, counts)
+	return ran, err
 }
 
 // internalTopics describes the repartition and changelog topics, ordered by name.
