@@ -47,6 +47,10 @@ type App struct {
 
 	// queries answers interactive queries while the App runs, nil otherwise.
 	queries atomic.Pointer[queries]
+	// queryServer is the query endpoint, nil when there is none; queryAddress is what the
+	// others are told of it.
+	queryServer  *queryServer
+	queryAddress string
 
 	fatal    chan error
 	stopping atomic.Bool
@@ -188,6 +192,9 @@ func (a *App) connect(ctx context.Context) error {
 	// Whatever the guarantee, what others have aborted is not input, and changelogs
 	// may hold aborted records of a time when it was another.
 	a.fetcher = c.NewFetcher(client.FetcherConfig{BufferBytes: a.cfg.BufferBytes, ReadCommitted: true})
+	if err := a.listenForQueries(); err != nil {
+		return err
+	}
 	a.queries.Store(newQueries(a))
 	a.group = a.newGroup()
 	for i := range a.cfg.Workers {
@@ -246,7 +253,12 @@ func (a *App) backend(spec state.Spec) state.Backend {
 // disconnect closes everything that connect has opened; workers and group have
 // ended.
 func (a *App) disconnect() error {
-	a.queries.Store(nil)
+	if q := a.queries.Swap(nil); q != nil {
+		q.client.CloseIdleConnections()
+	}
+	if a.queryServer != nil {
+		a.queryServer.close()
+	}
 	var failed []error
 	for _, w := range a.workers {
 		w.abandon()

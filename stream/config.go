@@ -14,6 +14,7 @@ import (
 
 	"github.com/leatlog/leat/state"
 	"github.com/leatlog/leat/stream/client"
+	"github.com/leatlog/leat/stream/internal/assign"
 )
 
 // Guarantee says how often the effects of a record can be seen after failures.
@@ -57,6 +58,16 @@ type Config struct {
 	// within SessionTimeout moves no task. "" for none. At most one process may run
 	// under an id; letters, digits, '.', '_' and '-'.
 	InstanceID string
+
+	// QueryListen is the HOST:PORT at which this process answers queries of its stores for
+	// the others of the app (see Query), and tells its Health, over HTTP without encryption
+	// or passwords: use a network of your own. Port 0 takes any. "" answers none: then the
+	// others get an ErrNotOwner for the keys of this process.
+	QueryListen string
+	// QueryAdvertise is the HOST:PORT that the others are told, where they reach
+	// QueryListen. Default the address that is listened on; required when that is every
+	// address of the machine.
+	QueryAdvertise string
 
 	// StateDir is where stores are kept; one process may use it at a time. "" keeps
 	// every store in memory: each start restores from the changelogs.
@@ -215,6 +226,7 @@ func (c Config) validate() error {
 	if c.BufferBytes < 1 {
 		complain("BufferBytes is %d: use 0 for the default or a positive number", c.BufferBytes)
 	}
+	wrong = append(wrong, c.validateQueries()...)
 	if c.Stores != nil && c.StateDir != "" {
 		complain("StateDir is %q and Stores is set: set one of them", c.StateDir)
 	}
@@ -223,4 +235,26 @@ func (c Config) validate() error {
 
 func notInTopicName(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+}
+
+// validateQueries checks the addresses of the query endpoint.
+func (c Config) validateQueries() []error {
+	var wrong []error
+	for _, a := range []struct{ name, address string }{{"QueryListen", c.QueryListen}, {"QueryAdvertise", c.QueryAdvertise}} {
+		if a.address == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(a.address); err != nil || len(a.address) > assign.MaxAddress {
+			wrong = append(wrong, fmt.Errorf("stream: Config.%s is %q: use HOST:PORT", a.name, a.address))
+		}
+	}
+	host, _, err := net.SplitHostPort(c.QueryListen)
+	switch {
+	case c.QueryListen == "" && c.QueryAdvertise != "":
+		wrong = append(wrong, fmt.Errorf("stream: Config.QueryAdvertise is %q and QueryListen is empty: set both", c.QueryAdvertise))
+	case err != nil || c.QueryAdvertise != "":
+	case host == "" || net.ParseIP(host).IsUnspecified():
+		wrong = append(wrong, fmt.Errorf("stream: Config.QueryListen is %q, which is every address: say in QueryAdvertise which one the others reach", c.QueryListen))
+	}
+	return wrong
 }

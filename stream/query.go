@@ -22,8 +22,8 @@ var (
 	ErrNotRunning = errors.New("stream: the app does not run")
 	// ErrNoStore says that the App's plan has no such store.
 	ErrNoStore = errors.New("stream: the app has no such store")
-	// ErrNotOwner says that the task which has the key runs elsewhere, or nowhere while
-	// it moves. It comes as a *NotOwnerError.
+	// ErrNotOwner says that the task which has the key runs elsewhere and cannot be asked
+	// there, or nowhere while it moves. It comes as a *NotOwnerError.
 	ErrNotOwner = errors.New("stream: the task does not run in this process")
 	// ErrRestoring says that the task is this process's and its stores are not restored
 	// yet.
@@ -59,13 +59,14 @@ type Entry[K, V any] struct {
 	Timestamp time.Time
 }
 
-// QueryOption is an option of a query: MaxStaleness, InPartition, Reverse.
+// QueryOption is an option of a query: MaxStaleness, InPartition, Reverse, Here.
 type QueryOption func(*queryOptions)
 
 type queryOptions struct {
 	staleness time.Duration // 0: any
 	partition int32         // -1: where the key belongs, or all
 	reverse   bool
+	here      bool
 }
 
 // MaxStaleness refuses answers that lack what was in the task's input longer ago than d,
@@ -85,6 +86,9 @@ func InPartition(p int32) QueryOption { return func(o *queryOptions) { o.partiti
 // Reverse has ranges come in the reverse order.
 func Reverse() QueryOption { return func(o *queryOptions) { o.reverse = true } }
 
+// Here asks this process alone: what others have is an ErrNotOwner.
+func Here() QueryOption { return func(o *queryOptions) { o.here = true } }
+
 func queryOptionsOf(opts []QueryOption) queryOptions {
 	o := queryOptions{partition: -1}
 	for _, opt := range opts {
@@ -93,10 +97,11 @@ func queryOptionsOf(opts []QueryOption) queryOptions {
 	return o
 }
 
-// View reads a key-value store of a running App, over all of its partitions. Answers are
-// committed state: what a reader of committed records of the changelog sees. Ranges are
-// read in pages, each of one moment. Safe for concurrent use; it stays valid over
-// rebalances.
+// View reads a key-value store of a running App, over all of its partitions: those of
+// other processes through their Config.QueryListen. Answers are committed state: what a
+// reader of committed records of the changelog sees. Ranges are read in pages, each of one
+// moment. Safe for concurrent use; it stays valid over rebalances, during which queries may
+// fail with ErrNotOwner, ErrRestoring or ErrUnreachable for a while.
 type View[K, V any] struct{ storeView[K, V] }
 
 // Query returns a view of the store of a table, or of a processor:
@@ -248,7 +253,7 @@ func (v *storeView[K, V]) get(ctx context.Context, key K, o queryOptions) (e Ent
 	}
 	page, err := q.page(ctx, pageRequest{
 		Task: task, Store: v.rows.Store(), From: stored, To: append(stored[:len(stored):len(stored)], 0), Limit: 1,
-		LatestStart: math.MaxInt64, MaxStaleness: o.staleness,
+		LatestStart: math.MaxInt64, MaxStaleness: o.staleness, here: o.here,
 	})
 	if err != nil || len(page.Rows) == 0 {
 		return e, false, err
@@ -271,7 +276,7 @@ func (v *storeView[K, V]) scan(ctx context.Context, req pageRequest, o queryOpti
 		fail(ErrNotRunning)
 		return
 	}
-	req.Store, req.Reverse, req.MaxStaleness, req.Limit = v.rows.Store(), o.reverse, o.staleness, pageRows
+	req.Store, req.Reverse, req.MaxStaleness, req.here, req.Limit = v.rows.Store(), o.reverse, o.staleness, o.here, pageRows
 	var partitions []int32
 	switch {
 	case o.partition >= 0:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 
 // pageRequest asks a task for rows of a store.
 type pageRequest struct {
+	App   string
 	Task  plan.TaskID
 	Store string
 	// From and To bound the keys, [From, To); nil is open.
@@ -39,6 +41,8 @@ type pageRequest struct {
 	Limit       int
 	// MaxStaleness is 0 for any.
 	MaxStaleness time.Duration
+	// here says that other processes are not asked.
+	here bool
 }
 
 // row is a row as the store has it.
@@ -60,9 +64,12 @@ type page struct {
 type queries struct {
 	app    *App
 	counts []int32 // tasks by sub-topology
+	client *http.Client
 
-	mu    sync.RWMutex
-	tasks map[plan.TaskID]*queryable
+	mu       sync.RWMutex
+	tasks    map[plan.TaskID]*queryable // those that run
+	restores map[plan.TaskID]map[string]RestoreHealth
+	owners   map[plan.TaskID]string // where tasks of all processes can be queried
 }
 
 // queryable is a task that runs in this process. Immutable but for fresh.
@@ -73,7 +80,10 @@ type queryable struct {
 }
 
 func newQueries(a *App) *queries {
-	q := &queries{app: a, tasks: make(map[plan.TaskID]*queryable)}
+	q := &queries{
+		app: a, client: newQueryClient(),
+		tasks: make(map[plan.TaskID]*queryable), restores: make(map[plan.TaskID]map[string]RestoreHealth),
+	}
 	for i := range a.plan.SubTopologies {
 		q.counts = append(q.counts, a.taskCount(i))
 	}
@@ -89,12 +99,14 @@ func (q *queries) add(r *running) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.tasks[r.id] = t
+	delete(q.restores, r.id)
 }
 
 func (q *queries) remove(id plan.TaskID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.tasks, id)
+	delete(q.restores, id)
 }
 
 // local answers from the tasks of this process.
@@ -134,11 +146,12 @@ func (q *queries) local(req pageRequest) (page, error) {
 // absent says why a task does not answer here.
 func (q *queries) absent(id plan.TaskID) error {
 	q.app.mu.Lock()
-	defer q.app.mu.Unlock()
-	if _, ours := q.app.owned[id]; ours {
+	_, ours := q.app.owned[id]
+	q.app.mu.Unlock()
+	if ours {
 		return fmt.Errorf("%w: task %s", ErrRestoring, id)
 	}
-	return &NotOwnerError{Task: id}
+	return &NotOwnerError{Task: id, Address: q.ownerElsewhere(id)}
 }
 
 // readPage reads rows of one engine; they are copied.
@@ -296,7 +309,7 @@ func (m *rowMerger) next(ctx context.Context) (best row, found bool, err error) 
 	return best, true, nil
 }
 
-// page answers a request.
+// page answers a request, from here or from the task's owner.
 func (q *queries) page(ctx context.Context, req pageRequest) (page, error) {
 	if err := ctx.Err(); err != nil {
 		return page{}, err
@@ -304,7 +317,13 @@ func (q *queries) page(ctx context.Context, req pageRequest) (page, error) {
 	if n := q.counts[req.Task.SubTopology]; req.Task.Partition >= n {
 		return page{}, fmt.Errorf("%w: store %q has %d partitions, there is no %d", ErrNoStore, req.Store, n, req.Task.Partition)
 	}
-	return q.local(req)
+	p, err := q.local(req)
+	var elsewhere *NotOwnerError
+	if req.here || !errors.As(err, &elsewhere) || elsewhere.Address == "" {
+		return p, err
+	}
+	req.App = q.app.cfg.AppID
+	return q.remote(ctx, elsewhere.Address, req)
 }
 
 // freshness tells what of its input a task has committed. Safe for concurrent use.

@@ -14,7 +14,7 @@ import (
 )
 
 // groupProtocol names the assignor; a change of its messages needs a new name.
-const groupProtocol = "leat-sticky-1"
+const groupProtocol = "leat-sticky-2"
 
 // newGroup makes the App's membership.
 func (a *App) newGroup() *client.Group {
@@ -40,7 +40,7 @@ func (a *App) userData() []byte {
 	a.status.setAssigned(false)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	m := assign.Member{Capacity: a.cfg.Workers}
+	m := assign.Member{Capacity: a.cfg.Workers, Address: a.queryAddress}
 	for id := range a.owned {
 		m.Owned = append(m.Owned, id)
 	}
@@ -82,9 +82,10 @@ func (a *App) assign(_ context.Context, members []client.Member) ([]client.Assig
 	}
 	tasks, moving := assign.Cooperative(a.layout.Tasks, list)
 	a.log.Info().Int("members", len(members)).Int("tasks", len(a.layout.Tasks)).Int("moving", moving).Msg("assigned the tasks")
+	owners := assign.Owners(tasks, list)
 	out := make([]client.Assignment, len(tasks))
 	for i, t := range tasks {
-		out[i] = client.Assignment{Member: t.Member, UserData: assign.AppendTasks(nil, t.Tasks), Partitions: make(map[string][]int32)}
+		out[i] = client.Assignment{Member: t.Member, UserData: assign.AppendTasks(nil, t.Tasks, owners), Partitions: make(map[string][]int32)}
 		for _, id := range t.Tasks {
 			for _, p := range a.sourcePartitions(id) {
 				if !slices.Contains(out[i].Partitions[p.Topic], p.Partition) {
@@ -114,10 +115,11 @@ func (a *App) assigned(userData []byte) (rejoin bool, err error) {
 	if a.stopping.Load() {
 		return false, nil
 	}
-	tasks, err := assign.DecodeTasks(userData)
+	tasks, owners, err := assign.DecodeTasks(userData)
 	if err != nil {
 		return false, err
 	}
+	a.queries.Load().setOwners(owners)
 	for _, id := range tasks {
 		if _, found := slices.BinarySearchFunc(a.layout.Tasks, id, assign.CompareTasks); !found {
 			return false, fmt.Errorf("the group's leader assigned task %s, which this program's topology does not have: "+

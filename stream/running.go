@@ -218,6 +218,7 @@ func (r *running) reportRestore(s *restore) {
 	s.told = now
 	left := max(0, s.end-s.next)
 	a.metrics.restoreLeft.WithLabelValues(r.id.String(), s.name).Set(float64(left))
+	a.queries.Load().restoring(r.id, RestoreHealth{Store: s.name, Restored: s.end - s.begin - left, Total: s.end - s.begin})
 	if a.cfg.OnRestore == nil {
 		return
 	}
@@ -260,9 +261,7 @@ func (r *running) start() error {
 // then its stores checkpoint, so that they need not be restored.
 func (r *running) close(committed bool) {
 	a := r.worker.app
-	if r.phase == phaseRunning {
-		a.queries.Load().remove(r.id)
-	}
+	a.queries.Load().remove(r.id)
 	if r.phase == phaseOpening {
 		r.cancel()
 		<-r.opened

@@ -5,9 +5,10 @@
 // What members tell when they join, and what the leader tells them, travels as
 // bytes (integers are unsigned varints):
 //
-//	joining:   version (1) | capacity | n | n × task | m | m × { task, restored }
-//	assigned:  version (1) | n | n × task
+//	joining:   version (1) | capacity | n | n × task | m | m × { task, restored } | address
+//	assigned:  version (1) | n | n × task | m | m × { address, n | n × task }
 //	task:      sub-topology | partition
+//	address:   length | bytes
 package assign
 
 import (
@@ -27,6 +28,17 @@ type Member struct {
 	Owned []plan.TaskID
 	// Restored are the tasks whose state it holds on disk.
 	Restored []Restored
+	// Address is where it answers queries, "" when it does not; MaxAddress bytes at most.
+	Address string
+}
+
+// MaxAddress is how long an address may be.
+const MaxAddress = 512
+
+// Owner says where the tasks of a member can be queried.
+type Owner struct {
+	Address string
+	Tasks   []plan.TaskID
 }
 
 // Restored says how much of a task's state a member holds.

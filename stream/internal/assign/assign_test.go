@@ -181,14 +181,20 @@ func TestMessagesRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tasks := drawTasks(t)
 		m := drawMembers(t, tasks)[0]
+		m.Address = rapid.StringN(0, 20, 80).Draw(t, "address")
 		got, err := DecodeMember(AppendMember(nil, m))
 		m.ID = ""
 		if err != nil || !reflect.DeepEqual(got, m) {
 			t.Errorf("member %+v, %v; want %+v", got, err, m)
 		}
-		back, err := DecodeTasks(AppendTasks(nil, tasks))
-		if err != nil || !reflect.DeepEqual(back, tasks) {
-			t.Errorf("tasks %v, %v", back, err)
+		m.ID, m.Address = "m", "host:1"
+		owners := Owners([]Tasks{{Member: "m", Tasks: tasks}, {Member: "silent", Tasks: tasks}}, []Member{m, {ID: "silent"}})
+		if len(tasks) > 0 && (len(owners) != 1 || owners[0].Address != "host:1") {
+			t.Errorf("owners %v", owners)
+		}
+		back, told, err := DecodeTasks(AppendTasks(nil, tasks, owners))
+		if err != nil || !reflect.DeepEqual(back, tasks) || !reflect.DeepEqual(told, owners) {
+			t.Errorf("tasks %v, owners %v, %v", back, told, err)
 		}
 	})
 }
@@ -201,7 +207,7 @@ func FuzzDecodeMember(f *testing.F) {
 		} else if err == nil && len(m.Owned)+len(m.Restored) > len(b) {
 			t.Fatalf("%d tasks out of %d bytes", len(m.Owned)+len(m.Restored), len(b))
 		}
-		if _, err := DecodeTasks(b); err != nil && !errors.Is(err, ErrMessage) {
+		if _, _, err := DecodeTasks(b); err != nil && !errors.Is(err, ErrMessage) {
 			t.Fatal(err)
 		}
 	})

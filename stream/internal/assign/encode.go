@@ -10,7 +10,7 @@ import (
 )
 
 // version leads every message; others are refused.
-const version = 1
+const version = 2
 
 // ErrMessage says that bytes are none of this package's messages.
 var ErrMessage = errors.New("assign: message is not valid")
@@ -25,7 +25,7 @@ func AppendMember(dst []byte, m Member) []byte {
 		dst = appendTask(dst, r.Task)
 		dst = binary.AppendUvarint(dst, r.Offset)
 	}
-	return dst
+	return appendAddress(dst, m.Address)
 }
 
 // DecodeMember reads what AppendMember wrote.
@@ -40,23 +40,54 @@ func DecodeMember(b []byte) (Member, error) {
 		t := d.task()
 		m.Restored = append(m.Restored, Restored{Task: t, Offset: d.uvarint(math.MaxUint64)})
 	}
+	m.Address = d.address()
 	return m, d.done()
 }
 
-// AppendTasks appends what the leader tells a member.
-func AppendTasks(dst []byte, tasks []plan.TaskID) []byte {
-	return appendTasks(append(dst, version), tasks)
+// AppendTasks appends what the leader tells a member: its tasks, and where those of all
+// can be queried.
+func AppendTasks(dst []byte, tasks []plan.TaskID, owners []Owner) []byte {
+	dst = appendTasks(append(dst, version), tasks)
+	dst = binary.AppendUvarint(dst, uint64(len(owners)))
+	for _, o := range owners {
+		dst = appendTasks(appendAddress(dst, o.Address), o.Tasks)
+	}
+	return dst
 }
 
 // DecodeTasks reads what AppendTasks wrote; no bytes are no tasks.
-func DecodeTasks(b []byte) ([]plan.TaskID, error) {
+func DecodeTasks(b []byte) (tasks []plan.TaskID, owners []Owner, err error) {
 	if len(b) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	d := decoder{b: b}
 	d.version()
-	tasks := d.tasks()
-	return tasks, d.done()
+	tasks = d.tasks()
+	for range d.count() {
+		address := d.address()
+		owners = append(owners, Owner{Address: address, Tasks: d.tasks()})
+	}
+	return tasks, owners, d.done()
+}
+
+// Owners lists where the tasks that were given out can be queried.
+func Owners(assigned []Tasks, members []Member) []Owner {
+	addresses := make(map[string]string, len(members))
+	for _, m := range members {
+		addresses[m.ID] = m.Address
+	}
+	var out []Owner
+	for _, a := range assigned {
+		if address := addresses[a.Member]; address != "" && len(a.Tasks) > 0 {
+			out = append(out, Owner{Address: address, Tasks: a.Tasks})
+		}
+	}
+	return out
+}
+
+func appendAddress(dst []byte, address string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(address)))
+	return append(dst, address...)
 }
 
 func appendTasks(dst []byte, tasks []plan.TaskID) []byte {
@@ -108,6 +139,17 @@ func (d *decoder) count() int { return int(d.uvarint(uint64(len(d.b) / 2))) }
 
 func (d *decoder) task() plan.TaskID {
 	return plan.TaskID{SubTopology: int(d.uvarint(math.MaxInt32)), Partition: int32(d.uvarint(math.MaxInt32))}
+}
+
+func (d *decoder) address() string {
+	n := d.uvarint(min(MaxAddress, uint64(len(d.b))))
+	if n > uint64(len(d.b)) {
+		d.fail("an address of %d bytes has %d", n, len(d.b))
+		return ""
+	}
+	address := string(d.b[:n])
+	d.b = d.b[n:]
+	return address
 }
 
 func (d *decoder) tasks() []plan.TaskID {
