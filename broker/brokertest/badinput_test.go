@@ -105,9 +105,8 @@ func (i *badInput) watch() {
 			return
 		case <-tick.C:
 		}
-		now := heapBytes()
 		i.mu.Lock()
-		i.peak = max(i.peak, now)
+		i.peak = max(i.peak, heapBytes())
 		i.mu.Unlock()
 	}
 }
@@ -327,6 +326,7 @@ func TestBadInput(t *testing.T) {
 		{"names", sendNames},
 		{"numbers of fetch", sendFetchNumbers},
 		{"batch lies", sendBatchLies},
+		{"decompression bombs", sendDecompressionBombs},
 		{"groups", sendGroupGarbage},
 		{"abandoned requests", sendAbandoned},
 	} {

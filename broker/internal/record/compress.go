@@ -94,6 +94,40 @@ func Decompress(dst []byte, codec Codec, src []byte, limit int) ([]byte, error) 
 	return dst, err
 }
 
+// sizeWithin returns what src takes when it is decompressed, if it can be told without
+// keeping it; 0 when it cannot, and an error of Decompress when there is one already. It
+// uses no memory to speak of, whatever src grows to.
+func sizeWithin(codec Codec, src []byte, limit int) (int, error) {
+	var r io.Reader
+	switch codec {
+	case CodecGzip:
+		z := gzipReaders.Get().(*gzip.Reader)
+		defer gzipReaders.Put(z)
+		if err := z.Reset(bytes.NewReader(src)); err != nil {
+			return 0, fmt.Errorf("%w: %s: %w", ErrCorrupt, codec, err)
+		}
+		r = z
+	case CodecLZ4:
+		z := lz4Readers.Get().(*lz4.Reader)
+		defer lz4Readers.Put(z)
+		z.Reset(bytes.NewReader(src))
+		r = z
+	default:
+		return 0, nil // snappy and zstd tell before they grow
+	}
+	n, err := io.Copy(onlyWriter{io.Discard}, io.LimitReader(r, int64(limit)+1))
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w: %s: %w", ErrCorrupt, codec, err)
+	case n > int64(limit):
+		return 0, fmt.Errorf("%w of %d bytes", ErrTooLarge, limit)
+	}
+	return int(n), nil
+}
+
+// onlyWriter hides what else a writer can do.
+type onlyWriter struct{ io.Writer }
+
 // readLimited appends what r gives to dst, up to limit bytes.
 func readLimited(dst []byte, r io.Reader, limit int) ([]byte, error) {
 	start := len(dst)
@@ -130,24 +164,42 @@ func decompressSnappy(dst, src []byte, limit int) ([]byte, error) {
 	if len(src) < xerialHeader {
 		return dst, io.ErrUnexpectedEOF
 	}
-	var err error
-	start := len(dst)
+	size, err := xerialSize(src, limit)
+	if err != nil {
+		return dst, err
+	}
+	dst = grow(dst, size) // once, not for every block
 	for src = src[xerialHeader:]; len(src) > 0; {
-		if len(src) < 4 {
-			return dst, io.ErrUnexpectedEOF
-		}
-		size := binary.BigEndian.Uint32(src)
-		src = src[4:]
-		if uint64(size) > uint64(len(src)) {
-			return dst, io.ErrUnexpectedEOF
-		}
-		dst, err = decompressSnappyBlock(dst, src[:size], limit-(len(dst)-start))
-		if err != nil {
+		block := src[4 : 4+binary.BigEndian.Uint32(src)]
+		src = src[4+len(block):]
+		if dst, err = decompressSnappyBlock(dst, block, limit); err != nil {
 			return dst, err
 		}
-		src = src[size:]
 	}
 	return dst, nil
+}
+
+// xerialSize adds up what the blocks say of their sizes, and checks their lengths.
+func xerialSize(src []byte, limit int) (total int, err error) {
+	for src = src[xerialHeader:]; len(src) > 0; {
+		if len(src) < 4 {
+			return 0, io.ErrUnexpectedEOF
+		}
+		length := binary.BigEndian.Uint32(src)
+		src = src[4:]
+		if uint64(length) > uint64(len(src)) {
+			return 0, io.ErrUnexpectedEOF
+		}
+		size, err := s2.DecodedLen(src[:length])
+		if err != nil {
+			return 0, err
+		}
+		if total += size; size > limit || total > limit {
+			return 0, fmt.Errorf("%w of %d bytes", ErrTooLarge, limit)
+		}
+		src = src[length:]
+	}
+	return total, nil
 }
 
 func decompressSnappyBlock(dst, src []byte, limit int) ([]byte, error) {
@@ -173,7 +225,10 @@ func decompressZstd(dst, src []byte, limit int) ([]byte, error) {
 	defer zstdDecoders.Put(d)
 	guess := 4*len(src) + 1024
 	var header zstd.Header
-	if header.Decode(src) == nil && header.HasFCS && header.FrameContentSize <= uint64(limit) {
+	if header.Decode(src) == nil && header.HasFCS {
+		if header.FrameContentSize > uint64(limit) {
+			return dst, fmt.Errorf("%w of %d bytes", ErrTooLarge, limit)
+		}
 		guess = int(header.FrameContentSize)
 	}
 	for {

@@ -318,6 +318,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatalf("record %d of %d: %v", i, count, err)
 		}
 		checkWithKmsg(t, batch, want)
+		checkRecompressed(t, batch, want)
 	})
 }
 

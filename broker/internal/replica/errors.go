@@ -25,6 +25,7 @@ var refusals = []struct {
 	{storage.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
 	{storage.ErrInvalidBatch, kerr.InvalidRecord},
 	{record.ErrMagic, kerr.InvalidRecord},
+	{record.ErrTooLarge, kerr.MessageTooLarge},
 	{record.ErrCodec, kerr.UnsupportedCompressionType},
 	{record.ErrCRC, kerr.CorruptMessage},
 	{record.ErrTruncated, kerr.CorruptMessage},

@@ -93,6 +93,8 @@ type Manager struct {
 	// leading and following bound what is copied from this broker, and to it.
 	leading, following throttle
 	running            sync.WaitGroup // background steps
+	converting         chan *[]byte   // the buffers for small batches that are opened
+	largeMu            sync.Mutex     // held while a large one is open
 
 	mu       sync.RWMutex
 	replicas map[key]*Replica
@@ -128,7 +130,11 @@ func NewManager(cfg Config) (*Manager, error) {
 		cfg.Lag = DefaultLag
 	}
 	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, defaults: cfg.TopicDefaults, committer: storage.NewCommitter(cfg.Directory),
-		deadlines: NewDeadlines(cfg.Clock), cleaner: storage.NewCleaner(cfg.Cleaner), offset: -1, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{}}
+		deadlines: NewDeadlines(cfg.Clock), cleaner: storage.NewCleaner(cfg.Cleaner), offset: -1, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{},
+		converting: make(chan *[]byte, smallBatches)}
+	for range smallBatches {
+		m.converting <- new([]byte)
+	}
 	m.alterer = newAlterer(m)
 	m.bring = m.alterer.bring
 	cfg.Directory.OnFence(func(cause error) {
@@ -275,6 +281,7 @@ func (m *Manager) open(t *metadata.Topic, partition int32) *Replica {
 	r.onSynced = r.synced
 	cfg, c := m.config(t)
 	r.throttle(c.LeaderThrottled, c.FollowerThrottled)
+	r.setCodec(&c)
 	id := storage.LogID{Topic: t.Name, Partition: partition, TopicID: t.ID}
 	log, err := m.cfg.Directory.Log(id, cfg)
 	if errors.Is(err, storage.ErrStaleLog) {
@@ -337,6 +344,7 @@ func (m *Manager) configure(t *metadata.Topic) {
 		}
 		r.step(func(p *Partition, _ *Effects) { p.SetMinISR(int(c.MinInSyncReplicas)) })
 		r.throttle(c.LeaderThrottled, c.FollowerThrottled)
+		r.setCodec(&c)
 	}
 }
 

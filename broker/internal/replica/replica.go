@@ -40,6 +40,7 @@ type Replica struct {
 	meta     *metadata.Partition // as last applied
 
 	traffic traffic
+	codec   atomic.Int32 // record.Codec of the topic, or keepCodec; see convert.go
 	// throttledLeader and throttledFollower say that copies of it, and this copy of it, are
 	// throttled while they are not in sync.
 	throttledLeader, throttledFollower atomic.Bool
@@ -172,7 +173,11 @@ type offered struct {
 // offer appends a batch. tell must follow, with no lock held.
 func (r *Replica) offer(batch []byte, acks int16, deadline time.Time, tag int, sink AppendSink) offered {
 	o := offered{fx: effectsPool.Get().(*Effects), acks: acks, tag: tag, sink: sink}
-	var failure error
+	batch, failure := r.convert(batch)
+	if failure != nil {
+		o.refused = r.appendError(failure)
+		return o
+	}
 	o.info, o.refused, failure = r.append(batch, acks, Parked{Sink: sink, Tag: tag, Deadline: deadline}, o.fx)
 	if failure != nil {
 		o.refused = r.appendError(failure)
