@@ -93,11 +93,15 @@ func runOn(ctx context.Context, o options, cluster *local.Cluster, out *os.File)
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	app, err := stream.New(plan, stream.Config{
+	config := stream.Config{
 		AppID: appID, Bootstrap: bootstrap, InstanceID: cluster.InstanceID, StateDir: cluster.StateDir, Logger: log, Metrics: registry,
 		// Open windows are shown once a second; nobody waits for them more often.
 		CommitInterval: time.Second, Workers: partitions,
-	})
+	}
+	if asked, err := o.ShowPlan(ctx, plan, config, out); asked {
+		return err
+	}
+	app, err := stream.New(plan, config)
 	if err != nil {
 		return err
 	}

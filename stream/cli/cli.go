@@ -1,5 +1,5 @@
 // Package cli holds the commands of `leat` that talk to a cluster, a Leat or an
-// Apache Kafka one: topic, produce, consume, group, config and txn.
+// Apache Kafka one: topic, produce, consume, group, config, txn and topology.
 package cli
 
 import (
@@ -24,7 +24,7 @@ import (
 
 // Commands returns the commands, to be added to the root.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{topicCommand(), produceCommand(), consumeCommand(), groupCommand(), configCommand(), txnCommand()}
+	return []*cobra.Command{topicCommand(), produceCommand(), consumeCommand(), groupCommand(), configCommand(), txnCommand(), topologyCommand()}
 }
 
 // connection is what every command is told about the cluster and its output.

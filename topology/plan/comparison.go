@@ -35,9 +35,9 @@ func (c *Comparison) String() string {
 	case c.Running == nil:
 		fmt.Fprintf(&b, "app %q has no plan in the cluster: it has not run yet, or leaves nothing durable\n", c.App)
 	case len(c.Differences) == 0:
-		fmt.Fprintf(&b, "app %q: the program's plan is the one that runs\n", c.App)
+		fmt.Fprintf(&b, "app %q: the program's plan is the one that ran last\n", c.App)
 	default:
-		fmt.Fprintf(&b, "app %q: the program's plan differs from the one that runs:\n", c.App)
+		fmt.Fprintf(&b, "app %q: the program's plan differs from the one that ran last:\n", c.App)
 		width := 0
 		for _, d := range c.Differences {
 			width = max(width, len(d.Class))

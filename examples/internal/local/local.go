@@ -27,13 +27,16 @@ type Options struct {
 	Listen    string
 	// DataDir is the directory of everything that is kept.
 	DataDir string
+	// Plan says that the example is to show its plan and not to run; see ShowPlan.
+	Plan string
 }
 
-// Flags registers the flags --bootstrap, --listen and --data-dir.
+// Flags registers the flags --bootstrap, --listen, --data-dir and --plan.
 func (o *Options) Flags(f *flag.FlagSet) {
 	f.StringVar(&o.Bootstrap, "bootstrap", "", "`HOST:PORT,...` of a Leat or Apache Kafka cluster to use; without it a broker is started in this process")
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:9092", "`HOST:PORT` that the broker in this process listens on; a free port when it is taken")
 	f.StringVar(&o.DataDir, "data-dir", defaultDataDir(o.Name), "`DIR` of everything that is kept")
+	o.planFlag(f)
 }
 
 // defaultDataDir is a directory of the user's, the same at every start.
@@ -67,6 +70,9 @@ type Cluster struct {
 // Start opens the data directory and, without a bootstrap address, starts a broker.
 // What the user should know is written to out. Close it.
 func Start(ctx context.Context, o Options, out io.Writer) (*Cluster, error) {
+	if o.Plan != "" {
+		out = os.Stderr // the output is the plan's
+	}
 	if o.DataDir == "" {
 		return nil, errors.New("--data-dir is empty: give a directory")
 	}

@@ -12,7 +12,8 @@ import (
 
 // Main is what an example's main does when it has parsed its options, parsed being the
 // error of that: it runs run until it ends, or until Ctrl-C or SIGTERM ends ctx, and
-// exits with status 1 after an error. That run was interrupted is none.
+// exits with status 1 after an error, and 2 when --plan found what is incompatible. That run
+// was interrupted is none.
 func Main(parsed error, run func(ctx context.Context) error) {
 	if errors.Is(parsed, flag.ErrHelp) {
 		return
@@ -26,6 +27,9 @@ func Main(parsed error, run func(ctx context.Context) error) {
 	stop()
 	if err != nil && !(interrupted && IsInterruption(err)) {
 		fmt.Fprintln(os.Stderr, err)
+		if errors.Is(err, errIncompatiblePlan) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
