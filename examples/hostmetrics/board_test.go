@@ -151,16 +151,18 @@ func TestPage(t *testing.T) {
 	if err != nil || moved {
 		t.Fatal(err, moved)
 	}
-	second, moved, err := openPage(first.listener.Addr().String(), b)
+	second, moved, err := openPage(strings.TrimPrefix(first.URL(), "http://"), b)
 	if err != nil || !moved {
 		t.Fatalf("a taken port: %v, moved %v", err, moved)
 	}
-	if err := second.listener.Close(); err != nil {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	if err := second.Serve(ended); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- first.serve(ctx) }()
+	go func() { done <- first.Serve(ctx) }()
 	get := func(path, host string) *http.Response {
 		t.Helper()
 		request, err := http.NewRequest(http.MethodGet, first.URL()+path, nil)

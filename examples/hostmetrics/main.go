@@ -136,7 +136,7 @@ func runOn(ctx context.Context, o options, cluster *local.Cluster, out *os.File)
 		return nil
 	})
 	part(&parts, func() error { return follow(ctx, c, b, log) })
-	part(&parts, func() error { return web.serve(ctx) })
+	part(&parts, func() error { return web.Serve(ctx) })
 	part(&parts, func() error { showTerminal(ctx, out, b, web.URL()); return nil })
 	part(&parts, func() error { b.run(ctx); return nil })
 	parts.Wait()
