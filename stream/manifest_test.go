@@ -26,6 +26,8 @@ type counting struct {
 	store       string
 	storeOption []topology.AggregateOption
 	values      topology.Serde[int64]
+	// more is another topic to be read, by a sub-topology of its own, "" for none.
+	more string
 }
 
 func (c counting) plan(t *testing.T) *plan.Plan {
@@ -40,6 +42,9 @@ func (c counting) plan(t *testing.T) *plan.Plan {
 		c.values = serde.Int64
 	}
 	top := topology.New()
+	if c.more != "" {
+		topology.ToTable("more", topology.From(top, topology.NewTopic(c.more, serde.String, serde.String), topology.Named("more-lines")))
+	}
 	words := topology.From(top, topology.NewTopic(c.in, serde.String, serde.String), topology.Named("lines"))
 	byWord := topology.GroupBy(c.group, words, serde.String, func(v string) string { return v }, c.groupWas...)
 	counts := topology.Aggregate(c.store, byWord, c.values, func(n int64, _ string) int64 { return n + 1 }, c.storeOption...)
@@ -215,6 +220,51 @@ func TestStartsTogether(t *testing.T) {
 			t.Errorf("%+v", entry)
 		}
 	}
+}
+
+// In a rolling upgrade processes share the tasks when these are the same in both programs;
+// otherwise the new ones wait until the old ones have left. Nothing is counted twice.
+func TestRollingUpgrade(t *testing.T) {
+	c := newCluster(t)
+	counted := counting{in: c.topic("words", 2), out: c.topic("out", 2)}
+	more := c.topic("more", 2)
+	old := c.start(counted.plan(t), nil)
+	old.reach(stream.Running)
+	r, got := c.reader(counted.out), newCounts()
+	c.produce(counted.in, words(10)...)
+	got.reach(r, 10, tenWords...)
+
+	renamed := counted
+	renamed.store, renamed.storeOption = "terms", []topology.AggregateOption{topology.Formerly("counts")}
+	same := c.start(renamed.plan(t), nil)
+	same.reach(stream.Running)
+	c.produce(counted.in, words(10)...)
+	got.reach(r, 20, tenWords...)
+	same.stopped()
+
+	waits := make(chan error, 1)
+	counted.more = more
+	other := c.start(counted.plan(t), func(cfg *stream.Config) {
+		cfg.OnError = func(err error) {
+			select {
+			case waits <- err:
+			default:
+			}
+		}
+	})
+	if err := <-waits; !strings.Contains(err.Error(), "another topology") {
+		t.Errorf("the error is %v", err)
+	}
+	c.produce(counted.in, words(10)...)
+	got.reach(r, 30, tenWords...) // the old one goes on
+	if other.State() == stream.Running {
+		t.Error("both run")
+	}
+	old.stopped()
+	other.reach(stream.Running)
+	c.produce(counted.in, words(10)...)
+	got.reach(r, 40, tenWords...)
+	other.stopped()
 }
 
 // meddling calls meddle when the App looks at the clock, which it does first for the time

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,29 @@ import (
 
 // groupProtocol names the assignor; a change of its messages needs a new name.
 const groupProtocol = "leat-sticky-2"
+
+// protocol is the assignor's name with what its tasks mean: the sub-topologies and the
+// topics that each of them reads. The group admits members of one protocol at a time, so
+// that programs whose tasks differ never share them.
+func (a *App) protocol() string {
+	h := fnv.New64a()
+	for i := range a.plan.SubTopologies {
+		var topics []string
+		for _, s := range a.plan.SubTopologies[i].Sources {
+			topics = append(topics, s.FullName(a.cfg.AppID))
+		}
+		slices.Sort(topics)
+		fmt.Fprintln(h, i, topics)
+	}
+	return fmt.Sprintf("%s-%016x", groupProtocol, h.Sum64())
+}
+
+// awaitOthers tells that the group does not admit this process yet.
+func (a *App) awaitOthers(err error) {
+	err = fmt.Errorf("processes that run another topology, whose tasks differ, are in the group; this one waits until they have left: %w", err)
+	a.log.Warn().Err(err).Msg("waiting for processes with another topology")
+	a.status.report(err)
+}
 
 // newGroup makes the App's membership.
 func (a *App) newGroup() *client.Group {
@@ -29,9 +53,10 @@ func (a *App) newGroup() *client.Group {
 		names = append(names, name)
 	}
 	return a.client.NewGroup(client.GroupConfig{
-		Group: a.cfg.AppID, InstanceID: a.cfg.InstanceID, Protocol: groupProtocol, Topics: names,
+		Group: a.cfg.AppID, InstanceID: a.cfg.InstanceID, Protocol: a.protocol(), Topics: names,
 		SessionTimeout: a.cfg.SessionTimeout,
 		UserData:       a.userData, Assign: a.assign, Assigned: a.assigned, Lost: a.lost,
+		OtherProtocol: a.awaitOthers,
 	})
 }
 

@@ -39,6 +39,10 @@ type GroupConfig struct {
 	// meanwhile. True makes the member join again at once, which is how it says that
 	// it has given up what it was told to.
 	Assigned func(userData []byte) (rejoin bool, err error)
+	// OtherProtocol is called each time the group refuses this member because those that it
+	// has follow another Protocol: it goes on trying, and joins when they have left. Without
+	// it Run fails.
+	OtherProtocol func(err error)
 	// Lost is called when the group has dropped this member: what it owned belongs
 	// to others, commits are refused.
 	Lost func(err error)
@@ -127,6 +131,8 @@ func (g *Group) run(ctx context.Context) error {
 			g.lose(fmt.Errorf("%w: %w", ErrFenced, err))
 		case errors.Is(err, kerr.RebalanceInProgress):
 			continue
+		case errors.Is(err, kerr.InconsistentGroupProtocol) && g.cfg.OtherProtocol != nil:
+			g.cfg.OtherProtocol(fmt.Errorf("client: group %q: %w", g.cfg.Group, err))
 		case isTransport(err), kerr.IsRetriable(err):
 			g.client.log.Warn().Err(err).Str("group", g.cfg.Group).Msg("group: joining failed; trying again")
 		case errors.Is(err, kerr.FencedInstanceID):
