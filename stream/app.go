@@ -52,6 +52,7 @@ type App struct {
 	queryServer  *queryServer
 	queryAddress string
 
+	paused   atomic.Bool
 	fatal    chan error
 	stopping atomic.Bool
 
@@ -202,7 +203,9 @@ func (a *App) connect(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		a.mu.Lock()
 		a.workers = append(a.workers, w)
+		a.mu.Unlock()
 	}
 	return nil
 }

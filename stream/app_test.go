@@ -142,7 +142,11 @@ func TestRestartGoesOnFromDisk(t *testing.T) {
 		var restored int64
 		app := c.start(p, func(cfg *stream.Config) {
 			cfg.StateDir = dir
-			cfg.OnRestore = func(p stream.RestoreProgress) { restored += p.Total }
+			cfg.OnRestore = func(p stream.RestoreProgress) {
+				if p.Restored == p.Total { // its end
+					restored += p.Total
+				}
+			}
 		})
 		c.produce(in, lines("wN", 100)...)
 		got.reach(r, 10*(round+1), tenWords...)

@@ -15,6 +15,8 @@ import (
 type Health struct {
 	App   string `json:"app"`
 	State State  `json:"state"`
+	// Paused says that Pause holds the tasks.
+	Paused bool `json:"paused"`
 	// Tasks are those of this process, in order.
 	Tasks []TaskHealth `json:"tasks"`
 }
@@ -69,7 +71,7 @@ func (s *State) UnmarshalText(text []byte) error {
 
 // Health returns how the App is at the moment.
 func (a *App) Health() Health {
-	h := Health{App: a.cfg.AppID, State: a.State(), Tasks: []TaskHealth{}}
+	h := Health{App: a.cfg.AppID, State: a.State(), Paused: a.Paused(), Tasks: []TaskHealth{}}
 	q := a.queries.Load()
 	if q == nil {
 		return h

@@ -3,8 +3,11 @@ package stream
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/leatlog/leat/topology/plan"
 )
 
 // metrics are the App's Prometheus metrics. Counting goes on without a
@@ -18,12 +21,26 @@ type metrics struct {
 	lag         *prometheus.GaugeVec
 	streamTime  *prometheus.GaugeVec
 	restoreLeft *prometheus.GaugeVec
+	behind      *prometheus.GaugeVec
+	busy        *prometheus.CounterVec
+	hits        *prometheus.CounterVec
+	misses      *prometheus.CounterVec
+	writes      *prometheus.CounterVec
+	cacheBytes  *prometheus.GaugeVec
+	storeBytes  *prometheus.GaugeVec
 	commits     prometheus.Histogram
 	tasks       prometheus.Gauge
 }
 
 // counted is what the counters were told of a task.
-type counted struct{ records, emitted uint64 }
+type counted struct {
+	records, emitted uint64
+	caches           map[string]plan.CacheFigures
+	sizes            time.Time // when the sizes of stores were last looked at
+}
+
+// sizesInterval is how often the sizes of stores are told: looking at them costs.
+const sizesInterval = 5 * time.Second
 
 func newMetrics(r prometheus.Registerer, app string) (*metrics, error) {
 	labels := prometheus.Labels{"app": app}
@@ -39,13 +56,21 @@ func newMetrics(r prometheus.Registerer, app string) (*metrics, error) {
 		lag:         prometheus.NewGaugeVec(gauge("lag_records", "Offsets between what is processed and the end of a source partition."), []string{"topic", "partition"}),
 		streamTime:  prometheus.NewGaugeVec(gauge("stream_time_seconds", "Event time of a task, in seconds since the epoch."), []string{"task"}),
 		restoreLeft: prometheus.NewGaugeVec(gauge("restore_left_records", "Changelog offsets that a store still has to restore."), []string{"task", "store"}),
+		behind:      prometheus.NewGaugeVec(gauge("behind_seconds", "Age of the oldest input that a task may not have committed: latency of the task, and staleness of queries."), []string{"task"}),
+		busy:        prometheus.NewCounterVec(vec("busy_seconds_total", "Time that a worker spent on a task, commits left aside."), []string{"task"}),
+		hits:        prometheus.NewCounterVec(vec("cache_hits_total", "Rows that an operator found in its cache."), []string{"task", "store"}),
+		misses:      prometheus.NewCounterVec(vec("cache_misses_total", "Rows that an operator read from its store."), []string{"task", "store"}),
+		writes:      prometheus.NewCounterVec(vec("store_writes_total", "Rows written to a store and its changelog."), []string{"task", "store"}),
+		cacheBytes:  prometheus.NewGaugeVec(gauge("cache_bytes", "Memory of the cache of a store."), []string{"task", "store"}),
+		storeBytes:  prometheus.NewGaugeVec(gauge("store_bytes", "Estimated size of a store."), []string{"task", "store"}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "leat", Subsystem: "stream", Name: "commit_seconds", Help: "Time of a worker's commit.", ConstLabels: labels,
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}),
 		tasks: prometheus.NewGauge(gauge("tasks", "Tasks of this process.")),
 	}
-	m.collectors = []prometheus.Collector{m.records, m.emitted, m.dropped, m.lag, m.streamTime, m.restoreLeft, m.commits, m.tasks}
+	m.collectors = []prometheus.Collector{m.records, m.emitted, m.dropped, m.lag, m.streamTime, m.restoreLeft,
+		m.behind, m.busy, m.hits, m.misses, m.writes, m.cacheBytes, m.storeBytes, m.commits, m.tasks}
 	if r == nil {
 		return m, nil
 	}
@@ -80,7 +105,13 @@ func (w *worker) updateMetrics() {
 		name := r.id.String()
 		m.records.WithLabelValues(name).Add(float64(r.task.Records() - r.counted.records))
 		m.emitted.WithLabelValues(name).Add(float64(r.task.Emitted() - r.counted.emitted))
-		r.counted = counted{r.task.Records(), r.task.Emitted()}
+		r.counted.records, r.counted.emitted = r.task.Records(), r.task.Emitted()
+		m.busy.WithLabelValues(name).Add(r.busy.Seconds())
+		r.busy = 0
+		r.updateStoreMetrics(name)
+		if asOf := r.fresh.asOf(); !asOf.IsZero() {
+			m.behind.WithLabelValues(name).Set(time.Since(asOf).Seconds())
+		}
 		if t := r.task.StreamTime(); t >= 0 {
 			m.streamTime.WithLabelValues(name).Set(float64(t) / 1000)
 		}
@@ -93,10 +124,37 @@ func (w *worker) updateMetrics() {
 	}
 }
 
+// updateStoreMetrics tells what the task's stores have done since the last time.
+func (r *running) updateStoreMetrics(name string) {
+	m := r.worker.app.metrics
+	if r.counted.caches == nil {
+		r.counted.caches = make(map[string]plan.CacheFigures)
+	}
+	r.task.Caches(func(now plan.CacheFigures) {
+		before := r.counted.caches[now.Store]
+		m.hits.WithLabelValues(name, now.Store).Add(float64(now.Hits - before.Hits))
+		m.misses.WithLabelValues(name, now.Store).Add(float64(now.Misses - before.Misses))
+		m.writes.WithLabelValues(name, now.Store).Add(float64(now.Writes - before.Writes))
+		m.cacheBytes.WithLabelValues(name, now.Store).Set(float64(now.Bytes))
+		r.counted.caches[now.Store] = now
+	})
+	if now := time.Now(); now.Sub(r.counted.sizes) >= sizesInterval {
+		r.counted.sizes = now
+		for i, s := range r.stores {
+			m.storeBytes.WithLabelValues(name, r.sub().Stores[i].Name).Set(float64(s.Engine().Size()))
+		}
+	}
+}
+
 // forget takes out what is told of a task that has gone.
 func (m *metrics) forget(r *running) {
 	name := r.id.String()
 	m.streamTime.DeleteLabelValues(name)
+	m.behind.DeleteLabelValues(name)
+	for _, spec := range r.sub().Stores {
+		m.cacheBytes.DeleteLabelValues(name, spec.Name)
+		m.storeBytes.DeleteLabelValues(name, spec.Name)
+	}
 	for i := range r.sources {
 		p := r.sources[i].partition
 		m.lag.DeleteLabelValues(p.Topic, strconv.Itoa(int(p.Partition)))

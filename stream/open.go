@@ -198,7 +198,7 @@ func (w *worker) begin(r *running) error {
 			partition: p, store: s, name: sub.Stores[i].Name, begin: from, next: from, end: end,
 		})
 		w.targets[p] = target{task: r, store: len(r.restores) - 1}
-		w.app.queries.Load().restoring(r.id, RestoreHealth{Store: sub.Stores[i].Name, Total: end - from})
+		r.reportRestore(&r.restores[len(r.restores)-1])
 		w.app.fetcher.Add(p, from, client.ResetEarliest, w.inbox)
 	}
 	return nil

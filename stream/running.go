@@ -38,8 +38,9 @@ type running struct {
 	sources  []source
 	restores []restore
 	fresh    *freshness
-	logged   bool    // a store was written since the last commit
-	counted  counted // what the metrics were told
+	logged   bool          // a store was written since the last commit
+	counted  counted       // what the metrics were told
+	busy     time.Duration // of turns since then
 }
 
 // source is a partition that the task reads.
@@ -56,6 +57,7 @@ type restore struct {
 	next, end int64 // of the changelog: it is done when next reaches end
 	begin     int64
 	told      time.Time // when progress was last reported
+	noted     time.Time // when it was last logged
 	feed
 }
 
@@ -209,6 +211,9 @@ func (r *running) endRestore(s *restore) {
 // reportInterval is how often a restore tells its progress.
 const reportInterval = 500 * time.Millisecond
 
+// noteInterval is how often a long restore says in the log how far it is.
+const noteInterval = 10 * time.Second
+
 func (r *running) reportRestore(s *restore) {
 	a := r.worker.app
 	now := time.Now()
@@ -218,6 +223,13 @@ func (r *running) reportRestore(s *restore) {
 	s.told = now
 	left := max(0, s.end-s.next)
 	a.metrics.restoreLeft.WithLabelValues(r.id.String(), s.name).Set(float64(left))
+	if s.noted.IsZero() {
+		s.noted = now
+	}
+	if now.Sub(s.noted) >= noteInterval {
+		s.noted = now
+		r.worker.log.Info().Stringer("task", r.id).Str("store", s.name).Int64("restored", s.end-s.begin-left).Int64("of", s.end-s.begin).Msg("restoring a store")
+	}
 	a.queries.Load().restoring(r.id, RestoreHealth{Store: s.name, Restored: s.end - s.begin - left, Total: s.end - s.begin})
 	if a.cfg.OnRestore == nil {
 		return

@@ -44,8 +44,8 @@ func (s State) String() string {
 type RestoreProgress struct {
 	Task  plan.TaskID
 	Store string
-	// Restored and Total count changelog offsets since the restore began; it is done
-	// when they are equal.
+	// Restored and Total count changelog offsets since the restore began: Restored is 0 at
+	// its begin, and equals Total at its end.
 	Restored, Total int64
 }
 

@@ -230,10 +230,18 @@ func (w *worker) take() {
 
 // runTasks gives each task its turn; worked says that one had something to do.
 func (w *worker) runTasks() (worked bool, err error) {
+	paused := w.app.paused.Load()
 	for _, r := range w.tasks {
+		if paused && r.phase == phaseRunning {
+			continue
+		}
+		begin := time.Now()
 		did, err := r.turn()
 		if err != nil {
 			return worked, err
+		}
+		if did {
+			r.busy += time.Since(begin)
 		}
 		worked = worked || did
 	}
@@ -245,7 +253,7 @@ func (w *worker) due() error {
 	if !w.now.Before(w.nextPunctuate) {
 		w.nextPunctuate = w.now.Add(punctuateInterval)
 		for _, r := range w.tasks {
-			if r.phase == phaseRunning {
+			if r.phase == phaseRunning && !w.app.paused.Load() {
 				if err := r.task.Punctuate(); err != nil {
 					return err
 				}
@@ -296,7 +304,7 @@ func (w *worker) idle() {
 		if r.dirty() && w.nextCommit.Before(until) {
 			until = w.nextCommit
 		}
-		if r.phase != phaseRunning {
+		if r.phase != phaseRunning || w.app.paused.Load() {
 			continue
 		}
 		if ms, waits := r.task.WaitsUntil(); waits {

@@ -69,11 +69,14 @@ type cache[K, A any] struct {
 	storeKey func(dst []byte, start int64, raw string) []byte
 	keyBuf   []byte
 	valueBuf []byte
+	// name is the store's, counted what the metrics tell.
+	name    string
+	counted figures
 }
 
 func newCache[K, A any](ctx plan.Context, name string, stores int, value Serde[A], storeKey func([]byte, int64, string) []byte) cache[K, A] {
 	return cache[K, A]{
-		store: ctx.Store(name), value: value, null: nullCheck[A](), storeKey: storeKey,
+		store: ctx.Store(name), name: name, value: value, null: nullCheck[A](), storeKey: storeKey,
 		limit:    ctx.CacheBytes() / stores,
 		overhead: int(reflect.TypeFor[entry[K, A]]().Size()) + 64, // and its part of the map and the list
 	}
@@ -83,10 +86,14 @@ func newCache[K, A any](ctx plan.Context, name string, stores int, value Serde[A
 func (c *cache[K, A]) find(p *page[K, A], raw []byte, key K) (*entry[K, A], error) {
 	if e := p.entries[string(raw)]; e != nil {
 		e.used = true
+		c.counted.hits++
 		return e, nil
 	}
 	e := &entry[K, A]{raw: string(raw), key: key, timestamp: -1, used: true, home: p}
-	if !p.complete {
+	if p.complete {
+		c.counted.hits++
+	} else {
+		c.counted.misses++
 		c.keyBuf = c.storeKey(c.keyBuf[:0], p.start, e.raw)
 		stored, found, err := c.store.Get(c.valueBuf[:0], c.keyBuf)
 		if err != nil {
@@ -145,6 +152,7 @@ func (c *cache[K, A]) write(e *entry[K, A]) (written bool, err error) {
 	if !e.present && !e.stored {
 		return false, nil
 	}
+	c.counted.writes++
 	c.keyBuf = c.storeKey(c.keyBuf[:0], e.home.start, e.raw)
 	if !e.present {
 		e.stored = false

@@ -93,12 +93,15 @@ type spans[R, K, A any] struct {
 	expired  int64
 	keyBuf   []byte
 	valueBuf []byte
+	// storeName is the store's, counted what the metrics tell.
+	storeName string
+	counted   figures
 }
 
 func (spec aggregation[R, K, V, A]) spans(i *instance, n *graph.Node) spans[R, K, A] {
 	windows := spec.windows
 	s := spans[R, K, A]{
-		i: i, name: n.Name, kind: n.Store.Kind, store: i.ctx.Store(n.Store.Name), key: spec.key, value: spec.value, null: nullCheck[A](),
+		i: i, name: n.Name, kind: n.Store.Kind, store: i.ctx.Store(n.Store.Name), storeName: n.Store.Name, key: spec.key, value: spec.value, null: nullCheck[A](),
 		next: next[R, A](i, n), result: spec.result, onClose: spec.onClose,
 		closing: windows.closing().Milliseconds(), keep: windows.keep().Milliseconds(), retention: spec.retention.Milliseconds(),
 		keys: map[string]*spansOf[K, A]{}, limit: i.ctx.CacheBytes() / len(i.part.Stores),
@@ -220,8 +223,10 @@ func (s *spans[R, K, A]) weight(p *span[K, A]) int { return s.overhead + len(p.o
 func (s *spans[R, K, A]) load(p *span[K, A]) error {
 	p.used = true
 	if p.loaded {
+		s.counted.hits++
 		return nil
 	}
+	s.counted.misses++
 	stored, found, err := s.store.Get(s.valueBuf[:0], s.rowKey(p.row, p.of.raw))
 	if err != nil {
 		return s.broken(err)
@@ -409,6 +414,7 @@ func (s *spans[R, K, A]) write(p *span[K, A]) error {
 	if s.valueBuf, err = s.value.Append(s.valueBuf, p.value); err != nil {
 		return fmt.Errorf("aggregate: %w", err)
 	}
+	s.counted.writes++
 	s.bytes += len(s.valueBuf) - p.size
 	p.size, p.stored, p.row = len(s.valueBuf), true, p.window
 	return s.store.Put(s.rowKey(p.window, p.of.raw), s.valueBuf, p.timestamp)

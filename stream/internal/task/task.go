@@ -167,6 +167,13 @@ func (t *Task) Records() uint64 { return t.records }
 // Emitted is the number of records handed to outputs since the start.
 func (t *Task) Emitted() uint64 { return t.emitted }
 
+// Caches tells of the caches of the operators.
+func (t *Task) Caches(tell func(plan.CacheFigures)) {
+	if c, ok := t.processor.(plan.Cached); ok {
+		c.Caches(tell)
+	}
+}
+
 // Dirty says whether there is something to commit.
 func (t *Task) Dirty() bool { return t.dirty }
 
