@@ -65,7 +65,7 @@ func (c *cluster) probe() {
 // topic creates a topic and returns its full name.
 func (c *cluster) topic(name string, partitions int32) string {
 	c.t.Helper()
-	err := c.client.CreateTopics(c.t.Context(), client.NewTopic{Name: c.prefix + name, Partitions: partitions, Replication: 1})
+	err := c.client.CreateTopics(c.t.Context(), client.NewTopic{Name: c.prefix + name, Partitions: partitions, Replication: -1})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func (c *cluster) start(p *plan.Plan, change func(*stream.Config)) *running {
 	r := &running{t: c.t, done: make(chan error, 1), states: make(chan stream.State, 1000)}
 	cfg := stream.Config{
 		AppID: c.prefix + "app", Bootstrap: []string{c.addr}, Workers: 2, CommitInterval: 20 * time.Millisecond,
-		SessionTimeout: 6 * time.Second, ReplicationFactor: 1, Dialer: r.dial,
+		SessionTimeout: 6 * time.Second, ReplicationFactor: -1, Dialer: r.dial,
 		OnState: func(_, to stream.State) { r.states <- to }, Guarantee: c.guarantee,
 	}
 	if os.Getenv("LEAT_TEST_LOG") != "" {

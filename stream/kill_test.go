@@ -68,7 +68,7 @@ func TestVictim(t *testing.T) {
 		t.Skip("it is run by TestKilledAtEveryStepOfACommit")
 	}
 	app, err := stream.New(copyAndCount(t, v.In, v.Copy, v.Counts), stream.Config{
-		AppID: v.Prefix + "app", Bootstrap: []string{v.Addr}, InstanceID: v.Instance, StateDir: v.Dir, ReplicationFactor: 1,
+		AppID: v.Prefix + "app", Bootstrap: []string{v.Addr}, InstanceID: v.Instance, StateDir: v.Dir, ReplicationFactor: -1,
 		Workers: 2, CommitInterval: 25 * time.Millisecond, CheckpointInterval: 150 * time.Millisecond,
 		SessionTimeout: 6 * time.Second, TransactionTimeout: 5 * time.Second, Logger: zerolog.New(os.Stderr),
 	})

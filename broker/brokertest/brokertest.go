@@ -11,6 +11,9 @@
 // t.TempDir(). It is stopped and removed when the test ends. Kill and Restart
 // show how a program takes the death of its broker.
 //
+// With the environment variable LEAT_TEST_NODES=3 the same tests run on a cluster of three
+// nodes; see Start.
+//
 // Other than a broker by default, this one lets a group's first member go ahead
 // without waiting for others, takes session timeouts from 100 ms on, and gives
 // __consumer_offsets five partitions.
@@ -86,6 +89,7 @@ type Broker struct {
 	config broker.Config
 	memory bool
 	disk   *killableFS
+	all    *Cluster // the nodes of which this one is the face; see Start
 
 	running  atomic.Pointer[broker.Broker]
 	listener atomic.Pointer[broker.MemoryListener]
@@ -96,9 +100,19 @@ const memoryAddress = "broker.test:9092"
 
 // Start starts a broker and stops it when the test ends. It fails the test when
 // the broker does not start.
+//
+// With LEAT_TEST_NODES=N it starts a cluster of N nodes in its place, with default
+// replication factor 3 and min.insync.replicas 2, or N when there are fewer. The Broker
+// it returns has the address of the first of them, and what is done to it, such as Kill
+// and Restart, is done to all nodes at once. Options hold for every node, as in
+// StartCluster, except that InMemoryNetwork is ignored. A broker that an option gives a
+// place in a cluster (an id, roles, gossip) is started alone.
 func Start(t testing.TB, opts ...Option) *Broker {
 	t.Helper()
 	b := newBroker(t, opts)
+	if n := nodesOfTests(t); n > 1 && b.isAlone() {
+		return startAsCluster(t, n, opts)
+	}
 	t.Cleanup(b.Stop)
 	b.Restart()
 	return b
@@ -157,6 +171,9 @@ func (b *Broker) Listening() string { return b.config.Listen }
 // and sarama's Net.Proxy.Dialer with a small adapter. It works over any network
 // that the broker was started with, and across restarts.
 func (b *Broker) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if b.all != nil {
+		return b.all.dial(ctx, address)
+	}
 	if b.memory {
 		return b.listener.Load().Dial(ctx, network, address)
 	}
@@ -165,13 +182,22 @@ func (b *Broker) Dial(ctx context.Context, network, address string) (net.Conn, e
 }
 
 // Running returns the broker itself; nil after Kill and Stop.
-func (b *Broker) Running() *broker.Broker { return b.running.Load() }
+func (b *Broker) Running() *broker.Broker {
+	if b.all != nil {
+		return b.all.nodes[0].Running()
+	}
+	return b.running.Load()
+}
 
 // ClusterID returns the id of the cluster.
-func (b *Broker) ClusterID() string { return b.running.Load().ClusterID() }
+func (b *Broker) ClusterID() string { return b.Running().ClusterID() }
 
 // Stop stops the broker cleanly. Stopping one that does not run does nothing.
 func (b *Broker) Stop() {
+	if b.all != nil {
+		b.all.Stop()
+		return
+	}
 	if r := b.running.Swap(nil); r != nil {
 		if err := r.Close(); err != nil {
 			b.t.Errorf("brokertest: stop: %v", err)
@@ -182,6 +208,10 @@ func (b *Broker) Stop() {
 // Kill ends the broker as kill -9 would: from one moment on nothing reaches its
 // disk any more, and its connections break.
 func (b *Broker) Kill() {
+	if b.all != nil {
+		b.all.killAll()
+		return
+	}
 	if r := b.running.Swap(nil); r != nil {
 		b.disk.kill()
 		dead, cancel := context.WithCancel(context.Background())
@@ -195,6 +225,10 @@ func (b *Broker) Kill() {
 // choice drawn from seed. It needs InMemoryDisk.
 func (b *Broker) PowerCut(seed uint64) {
 	b.t.Helper()
+	if b.all != nil {
+		b.all.cutAll(seed)
+		return
+	}
 	disk, ok := b.config.Environment.FS.(*vfs.Mem)
 	if !ok {
 		b.t.Fatal("brokertest: PowerCut needs a broker with InMemoryDisk")
@@ -208,6 +242,10 @@ func (b *Broker) PowerCut(seed uint64) {
 func (b *Broker) Restart() {
 	b.t.Helper()
 	b.Stop()
+	if b.all != nil {
+		b.all.Restart()
+		return
+	}
 	if err := b.start(); err != nil {
 		b.t.Fatalf("brokertest: start: %v", err)
 	}

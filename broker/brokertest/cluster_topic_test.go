@@ -53,7 +53,7 @@ func TestMetadataIsATopic(t *testing.T) {
 	}
 	create := func(topic string) {
 		t.Helper()
-		if _, err := admin.CreateTopic(ctx, 1, 1, nil, topic); err != nil {
+		if _, err := admin.CreateTopic(ctx, 1, -1, nil, topic); err != nil {
 			t.Fatal(err)
 		}
 	}

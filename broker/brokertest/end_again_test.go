@@ -83,6 +83,17 @@ func (p *rawProducer) end(commit bool, epoch, version int16) string {
 	return fmt.Sprintf("epoch+%d", out.ProducerEpoch-p.epoch)
 }
 
+// coordinatorAddress is that of the node which has the transactions of an id.
+func coordinatorAddress(t *testing.T, client *kgo.Client, id string) (address string) {
+	t.Helper()
+	eventually(t, "there is a coordinator", func() bool {
+		r := kadm.NewClient(client).FindTxnCoordinators(testContext(t), id)[id]
+		address = net.JoinHostPort(r.Host, fmt.Sprint(r.Port))
+		return r.Err == nil && r.Name == id
+	})
+	return address
+}
+
 // finally repeats a request until the transaction before has ended; first is its first answer.
 func finally(t *testing.T, ask func() string) (first, last string) {
 	t.Helper()
@@ -111,12 +122,7 @@ func TestEndFollowsOnEnd(t *testing.T) {
 	}
 	defer client.Close()
 	const topic = "as-kafka-ends"
-	if _, err := kadm.NewClient(client).CreateTopic(testContext(t), 1, 1, nil, topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		t.Fatal(err)
-	}
-	find := kmsg.NewPtrFindCoordinatorRequest() // makes what coordinators keep their state in
-	find.CoordinatorKey, find.CoordinatorKeys, find.CoordinatorType = "ends", []string{"ends"}, 1
-	if _, err := client.Request(testContext(t), find); err != nil {
+	if _, err := kadm.NewClient(client).CreateTopic(testContext(t), 1, -1, nil, topic); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -141,11 +147,12 @@ func TestEndFollowsOnEnd(t *testing.T) {
 		t.Run(c.protocol+" "+c.name, func(t *testing.T) {
 			first := map[string]int{}
 			for range 20 {
-				conn, err := net.Dial("tcp", address)
+				id := fmt.Sprintf("ends-%d", time.Now().UnixNano())
+				conn, err := net.Dial("tcp", coordinatorAddress(t, client, id))
 				if err != nil {
 					t.Fatal(err)
 				}
-				p := &rawProducer{wireConn: &wireConn{conn, t}, id: fmt.Sprintf("ends-%d", time.Now().UnixNano())}
+				p := &rawProducer{wireConn: &wireConn{conn, t}, id: id}
 				v := versionsOfEnd[c.protocol]
 				eventually(t, "there is a coordinator", func() bool { return p.init(v[2]) == "ok" })
 				if got := p.add(topic, p.epoch, v[1]); got != "ok" {

@@ -3,6 +3,7 @@ package brokertest_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -40,7 +41,9 @@ func complaints(out []byte) (lines []string) {
 
 // TestFranz runs franz-go's own tests of kgo, unmodified, with LEAT_FRANZ=1 against a
 // broker, with LEAT_FRANZ=kill against one that is killed and started again every five
-// seconds, and with LEAT_FRANZ=HOST:PORT against that one.
+// seconds, and with LEAT_FRANZ=HOST:PORT against that one. With LEAT_TEST_NODES=3 it is a
+// cluster of three, topics have three replicas, and every 20 seconds one node, each in
+// turn, is killed and started again. KGO_TEST_CHAOS=1 has connections die as well.
 //
 // KGO_TEST_RECORDS is how many records they write, half a million by default, and
 // LEAT_FRANZ_RUN a regular expression for the tests to run.
@@ -51,19 +54,31 @@ func TestFranz(t *testing.T) {
 	}
 	folder, binary := buildTests(t, "github.com/twmb/franz-go", "pkg/kgo")
 	killed := address == "kill"
-	switch address {
-	case "1":
+	switch {
+	case address == "1":
 		address = brokertest.Start(t).Addr()
-	case "kill":
+	case killed && nodes() > 1:
+		c := brokertest.StartCluster(t, nodes(), brokertest.Set("default.replication.factor", "3"))
+		address = strings.Join(c.Addrs(), ",")
+		next := -1
+		again(t, 20*time.Second, func() {
+			next = (next + 1) % c.Size()
+			c.Kill(next)
+			c.Restart(next)
+		})
+	case killed:
 		b := brokertest.Start(t)
 		address = b.Addr()
-		killAgainAndAgain(t, b)
+		again(t, 5*time.Second, func() {
+			b.Kill()
+			b.Restart()
+		})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, binary, "-test.v", "-test.timeout", "40m", "-test.run", os.Getenv("LEAT_FRANZ_RUN"))
 	c.Dir = folder
-	c.Env = append(os.Environ(), "KGO_SEEDS="+address, "KGO_TEST_RF=1", "KGO_LOG_LEVEL=none")
+	c.Env = append(os.Environ(), "KGO_SEEDS="+address, fmt.Sprint("KGO_TEST_RF=", min(nodes(), 3)), "KGO_LOG_LEVEL=none")
 	out, err := c.CombinedOutput()
 	why := complaints(out)
 	excused := killed && len(why) > 0 && !bytes.Contains(out, []byte("\npanic: ")) &&
@@ -86,8 +101,8 @@ func TestFranz(t *testing.T) {
 	}
 }
 
-// killAgainAndAgain kills a broker and starts it again until the test ends.
-func killAgainAndAgain(t *testing.T, b *brokertest.Broker) {
+// again kills, and starts again, every so often until the test ends.
+func again(t *testing.T, every time.Duration, kill func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	t.Cleanup(func() {
 		close(done)
@@ -95,13 +110,12 @@ func killAgainAndAgain(t *testing.T, b *brokertest.Broker) {
 	})
 	go func() {
 		defer close(ended)
-		tick := time.NewTicker(5 * time.Second)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for kills := 1; ; kills++ {
 			select {
 			case <-tick.C:
-				b.Kill()
-				b.Restart()
+				kill()
 			case <-done:
 				t.Logf("%d kills", kills)
 				return

@@ -2,12 +2,10 @@ package brokertest_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net"
-	"sync"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,6 +14,20 @@ import (
 
 	"github.com/leatlog/leat/broker/brokertest"
 )
+
+// nodes is the number of nodes that brokertest.Start starts.
+func nodes() int {
+	n, _ := strconv.Atoi(os.Getenv("LEAT_TEST_NODES")) // brokertest.Start fails when it is no number
+	return max(n, 1)
+}
+
+// oneNodeOnly skips a test that means nothing on a cluster, and tells why.
+func oneNodeOnly(t *testing.T, why string) {
+	t.Helper()
+	if nodes() > 1 {
+		t.Skip("only on one node: " + why)
+	}
+}
 
 // testTimeout bounds what a test waits for.
 const testTimeout = 30 * time.Second
@@ -46,10 +58,29 @@ func newClient(t *testing.T, b *brokertest.Broker, opts ...kgo.Opt) *kgo.Client 
 func createTopic(t *testing.T, b *brokertest.Broker, name string, partitions int32, config map[string]*string) {
 	t.Helper()
 	admin := kadm.NewClient(newClient(t, b))
-	r, err := admin.CreateTopic(testContext(t), partitions, 1, config, name)
+	r, err := admin.CreateTopic(testContext(t), partitions, -1, config, name)
 	if err != nil || r.Err != nil {
 		t.Fatalf("create topic %s: %v, %v", name, err, r.Err)
 	}
+}
+
+// leaderAddress is that of the node which leads partition 0 of a topic.
+func leaderAddress(t *testing.T, client *kgo.Client, topic string) (address string) {
+	t.Helper()
+	eventually(t, "the topic has a leader", func() bool {
+		m, err := kadm.NewClient(client).Metadata(testContext(t), topic)
+		if err != nil || m.Topics[topic].Err != nil {
+			return false
+		}
+		for _, b := range m.Brokers {
+			if p, ok := m.Topics[topic].Partitions[0]; ok && b.NodeID == p.Leader {
+				address = net.JoinHostPort(b.Host, fmt.Sprint(b.Port))
+				return true
+			}
+		}
+		return false
+	})
+	return address
 }
 
 // consume reads n records from a topic's start, by partition.
@@ -107,115 +138,3 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 func value(n int) []byte { return fmt.Appendf(nil, "record %06d", n) }
-
-// cutter is a proxy before a broker that cuts its first connections after a number
-// of bytes drawn from a seed, in the middle of requests and of answers.
-type cutter struct {
-	listener net.Listener
-	target   string
-	wait     sync.WaitGroup
-
-	mu     sync.Mutex
-	random *rand.Rand
-	left   int // connections that are still to be cut
-	cut    int
-	conns  map[net.Conn]bool
-	closed bool
-}
-
-func newCutter(t *testing.T, seed uint64, cuts int) *cutter {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cutter{listener: l, random: rand.New(rand.NewPCG(seed, 1)), left: cuts, conns: map[net.Conn]bool{}}
-	t.Cleanup(c.close)
-	return c
-}
-
-func (c *cutter) addr() string { return c.listener.Addr().String() }
-
-func (c *cutter) cuts() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cut
-}
-
-// forward begins to forward to the broker.
-func (c *cutter) forward(target string) {
-	c.target = target
-	c.wait.Go(func() {
-		for {
-			client, err := c.listener.Accept()
-			if err != nil {
-				return
-			}
-			c.wait.Go(func() { c.serve(client) })
-		}
-	})
-}
-
-func (c *cutter) serve(client net.Conn) {
-	broker, err := net.Dial("tcp", c.target)
-	if err != nil {
-		client.Close()
-		return
-	}
-	// What is counted down to the cut: bytes to the broker or from it.
-	budget, toBroker := int64(1)<<60, true
-	c.mu.Lock()
-	if c.left > 0 {
-		c.left--
-		toBroker = c.random.IntN(2) == 0
-		budget = 100 + c.random.Int64N(6000)
-		if !toBroker {
-			budget = 300 + c.random.Int64N(700) // answers are small
-		}
-	}
-	if c.closed {
-		c.mu.Unlock()
-		client.Close()
-		broker.Close()
-		return
-	}
-	c.conns[client], c.conns[broker] = true, true
-	c.mu.Unlock()
-	closeBoth := func() {
-		client.Close()
-		broker.Close()
-	}
-	move := func(to, from net.Conn, limited bool) {
-		defer closeBoth()
-		var n int64
-		var err error
-		if limited {
-			n, err = io.CopyN(to, from, budget)
-		} else {
-			_, err = io.Copy(to, from)
-		}
-		if limited && n == budget && !errors.Is(err, io.EOF) {
-			c.mu.Lock()
-			c.cut++
-			c.mu.Unlock()
-		}
-	}
-	var both sync.WaitGroup
-	both.Go(func() { move(broker, client, toBroker) })
-	both.Go(func() { move(client, broker, !toBroker) })
-	both.Wait()
-	c.mu.Lock()
-	delete(c.conns, client)
-	delete(c.conns, broker)
-	c.mu.Unlock()
-}
-
-func (c *cutter) close() {
-	c.listener.Close()
-	c.mu.Lock()
-	c.closed = true
-	for conn := range c.conns {
-		conn.Close()
-	}
-	c.mu.Unlock()
-	c.wait.Wait()
-}

@@ -94,6 +94,7 @@ func TestRemovedVoterStaysRemoved(t *testing.T) {
 
 // Requests about the quorum that make no sense are refused as Kafka does.
 func TestQuorumRequestsAreChecked(t *testing.T) {
+	oneNodeOnly(t, "it removes the last voter")
 	t.Parallel()
 	b := brokertest.Start(t)
 	client := newClient(t, b)

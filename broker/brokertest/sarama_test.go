@@ -9,7 +9,6 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"github.com/leatlog/leat/broker"
 	"github.com/leatlog/leat/broker/brokertest"
 )
 
@@ -161,15 +160,14 @@ func TestSaramaGroup(t *testing.T) {
 }
 
 func TestSaramaIdempotentProducerOverCutConnections(t *testing.T) {
-	proxy := newCutter(t, 7, 30)
-	b := brokertest.Start(t, brokertest.Configure(func(c *broker.Config) { c.Advertise = proxy.addr() }))
-	proxy.forward(b.Listening())
+	cuts := newCuts(7, 30)
+	b := brokertest.Start(t, cuts.before(t))
 	createTopic(t, b, "t", 2, nil)
 	config := saramaConfig()
 	config.Producer.Idempotent = true
 	config.Net.MaxOpenRequests = 1
 	config.Producer.Flush.MaxMessages = 20
-	producer, err := sarama.NewAsyncProducer([]string{proxy.addr()}, config)
+	producer, err := sarama.NewAsyncProducer([]string{b.Addr()}, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +188,7 @@ func TestSaramaIdempotentProducerOverCutConnections(t *testing.T) {
 		t.Error(err)
 	}
 	checkOnceAndInOrder(t, b, "t", total)
-	if proxy.cuts() < 10 {
-		t.Errorf("only %d connections were cut", proxy.cuts())
+	if n := cuts.made(); n < 10 {
+		t.Errorf("only %d connections were cut", n)
 	}
 }

@@ -25,7 +25,12 @@ func TestOffsetsByTopicID(t *testing.T) {
 		ids[name] = created.ID
 	}
 	client := newClient(t, b, kgo.ConsumerGroup("unused"))
-	a.FindGroupCoordinators(t.Context(), "g") // creates the topic of offsets
+	coordinator := -1
+	waitFor(t, "the coordinator", func() bool { // whose topic is created now
+		found := a.FindGroupCoordinators(t.Context(), "g")["g"]
+		coordinator = int(found.NodeID)
+		return found.Err == nil
+	})
 	commit := func(id [16]byte, partition int32) int16 {
 		t.Helper()
 		request := kmsg.NewPtrOffsetCommitRequest()
@@ -37,7 +42,7 @@ func TestOffsetsByTopicID(t *testing.T) {
 		topic.Partitions = append(topic.Partitions, p)
 		request.Topics = append(request.Topics, topic)
 		request.SetVersion(10)
-		answer, err := client.Broker(1).Request(t.Context(), request)
+		answer, err := client.Broker(coordinator).Request(t.Context(), request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +77,7 @@ func TestOffsetsByTopicID(t *testing.T) {
 		group.Group, group.Topics = "g", topics
 		request.Groups = append(request.Groups, group)
 		request.SetVersion(10)
-		answer, err := client.Broker(1).Request(t.Context(), request)
+		answer, err := client.Broker(coordinator).Request(t.Context(), request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,6 +133,11 @@ func TestLateMarkerEndsNothing(t *testing.T) {
 		t.Fatalf("producers %+v, %v", found, err)
 		return kadm.DescribedProducer{}
 	}
+	shown := metadataAt(t, b.Addr())("t")
+	if len(shown) != 1 || len(shown[0].Partitions) != 1 {
+		t.Fatalf("%+v", shown)
+	}
+	leader := shown[0].Partitions[0].Leader
 	producer := open()
 	if producer.CurrentTxnStartOffset < 0 {
 		t.Fatalf("no open transaction: %+v", producer)
@@ -140,7 +150,7 @@ func TestLateMarkerEndsNothing(t *testing.T) {
 		request := kmsg.NewPtrWriteTxnMarkersRequest()
 		request.Markers = append(request.Markers, m)
 		request.SetVersion(2)
-		answer, err := newClient(t, b).Broker(1).Request(t.Context(), request)
+		answer, err := newClient(t, b).Broker(int(leader)).Request(t.Context(), request)
 		if err != nil {
 			t.Fatal(err)
 		}

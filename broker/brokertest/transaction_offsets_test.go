@@ -3,6 +3,7 @@ package brokertest_test
 import (
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -80,11 +81,16 @@ func stableOffset(t *testing.T, client *kgo.Client) (offset int64, code int16) {
 	fetch.RequireStable = true
 	fetch.Groups = []kmsg.OffsetFetchRequestGroup{{Group: "g", MemberEpoch: -1, Topics: []kmsg.OffsetFetchRequestGroupTopic{{Topic: "in", Partitions: []int32{0}}}}}
 	eventually(t, "the group is loaded", func() bool {
-		g := ask[*kmsg.OffsetFetchResponse](t, client, fetch).Groups[0]
-		if g.ErrorCode == 0 {
-			offset, code = g.Topics[0].Partitions[0].Offset, g.Topics[0].Partitions[0].ErrorCode
+		r, err := client.Request(testContext(t), fetch)
+		if err != nil {
+			return false // its coordinator is not there yet
 		}
-		return g.ErrorCode == 0
+		g := r.(*kmsg.OffsetFetchResponse).Groups[0]
+		if g.ErrorCode != 0 || len(g.Topics) == 0 || g.Topics[0].Partitions[0].ErrorCode == kerr.UnknownTopicID.Code {
+			return false // nor does it know the topic
+		}
+		offset, code = g.Topics[0].Partitions[0].Offset, g.Topics[0].Partitions[0].ErrorCode
+		return true
 	})
 	return offset, code
 }
@@ -98,11 +104,19 @@ func ask[R kmsg.Response](t *testing.T, client *kgo.Client, r kmsg.Request) R {
 	return out.(R)
 }
 
-// askVersion asks once, in a version that the client would not choose; the connection
-// may have ended with the broker.
+// askVersion asks the coordinator once, in a version that the client would not choose; the
+// connection may have ended with the broker.
 func askVersion[R kmsg.Response](t *testing.T, client *kgo.Client, r kmsg.Request, version int16) (response R, ok bool) {
 	r.SetVersion(version)
-	out, err := client.SeedBrokers()[0].Request(testContext(t), r)
+	a := kadm.NewClient(client)
+	coordinator := a.FindTxnCoordinators(testContext(t), "app")["app"]
+	if _, ofGroup := r.(*kmsg.TxnOffsetCommitRequest); ofGroup {
+		coordinator = a.FindGroupCoordinators(testContext(t), "g")["g"]
+	}
+	if coordinator.Err != nil {
+		return response, false
+	}
+	out, err := client.Broker(int(coordinator.NodeID)).Request(testContext(t), r)
 	if err != nil {
 		return response, false
 	}

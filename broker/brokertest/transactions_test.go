@@ -73,7 +73,7 @@ func TestTransactions(t *testing.T) {
 			t.Parallel()
 			b := brokertest.Start(t)
 			addrs := []string{b.Addr()}
-			if _, err := admin(t, b.Addr()).CreateTopic(t.Context(), 3, 1, nil, "t"); err != nil {
+			if _, err := admin(t, b.Addr()).CreateTopic(t.Context(), 3, -1, nil, "t"); err != nil {
 				t.Fatal(err)
 			}
 			c := transactional(t, addrs, "app", opts...)
@@ -108,7 +108,7 @@ func TestZombiesAreFenced(t *testing.T) {
 			t.Parallel()
 			b := brokertest.Start(t)
 			addrs := []string{b.Addr()}
-			if _, err := admin(t, b.Addr()).CreateTopic(t.Context(), 3, 1, nil, "t"); err != nil {
+			if _, err := admin(t, b.Addr()).CreateTopic(t.Context(), 3, -1, nil, "t"); err != nil {
 				t.Fatal(err)
 			}
 			zombie := transactional(t, addrs, "app", opts...)
@@ -143,7 +143,7 @@ func TestOffsetsInTransactions(t *testing.T) {
 			b := brokertest.Start(t)
 			a := admin(t, b.Addr())
 			for _, topic := range []string{"in", "out"} {
-				if _, err := a.CreateTopic(t.Context(), 1, 1, nil, topic); err != nil {
+				if _, err := a.CreateTopic(t.Context(), 1, -1, nil, topic); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -224,7 +224,7 @@ func TestTransactionsTimeOut(t *testing.T) {
 	b := brokertest.Start(t)
 	addrs := []string{b.Addr()}
 	a := admin(t, b.Addr())
-	if _, err := a.CreateTopic(t.Context(), 3, 1, nil, "t"); err != nil {
+	if _, err := a.CreateTopic(t.Context(), 3, -1, nil, "t"); err != nil {
 		t.Fatal(err)
 	}
 	c := transactional(t, addrs, "slow", kgo.TransactionTimeout(100*time.Millisecond))

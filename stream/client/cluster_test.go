@@ -68,7 +68,7 @@ func connect(t *testing.T, change func(*client.Config)) *client.Client {
 func newTopic(t *testing.T, c *client.Client, partitions int32, config map[string]string) string {
 	t.Helper()
 	name := uniqueName("topic")
-	if err := c.CreateTopics(t.Context(), client.NewTopic{Name: name, Partitions: partitions, Replication: 1, Config: config}); err != nil {
+	if err := c.CreateTopics(t.Context(), client.NewTopic{Name: name, Partitions: partitions, Replication: -1, Config: config}); err != nil {
 		t.Fatal(err)
 	}
 	return name
@@ -520,7 +520,7 @@ func TestGroupOfTheConsumerProtocol(t *testing.T) {
 func TestTopics(t *testing.T) {
 	c := connect(t, nil)
 	topic := newTopic(t, c, 3, map[string]string{"retention.ms": "12345"})
-	if err := c.CreateTopics(t.Context(), client.NewTopic{Name: topic, Partitions: 1, Replication: 1}); !errors.Is(err, client.ErrTopicExists) {
+	if err := c.CreateTopics(t.Context(), client.NewTopic{Name: topic, Partitions: 1, Replication: -1}); !errors.Is(err, client.ErrTopicExists) {
 		t.Errorf("create again: %v", err)
 	}
 	topics, err := c.Topics(t.Context(), topic, uniqueName("none"))

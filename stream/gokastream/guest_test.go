@@ -107,7 +107,7 @@ func TestGuestRunsAndGoesOn(t *testing.T) {
 	}
 	t.Cleanup(c.Close)
 	for _, topic := range []string{string(words), string(counts), "copied"} {
-		if err := c.CreateTopics(t.Context(), client.NewTopic{Name: topic, Partitions: 3, Replication: 1}); err != nil {
+		if err := c.CreateTopics(t.Context(), client.NewTopic{Name: topic, Partitions: 3, Replication: -1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestAppFailsWithItsGuest(t *testing.T) {
 	}
 	defer c.Close()
 	for _, topic := range []string{string(counts), "copied"} {
-		if err := c.CreateTopics(t.Context(), client.NewTopic{Name: topic, Partitions: 1, Replication: 1}); err != nil {
+		if err := c.CreateTopics(t.Context(), client.NewTopic{Name: topic, Partitions: 1, Replication: -1}); err != nil {
 			t.Fatal(err)
 		}
 	}
