@@ -81,9 +81,13 @@ func runOn(ctx context.Context, o options, cluster *local.Cluster, out io.Writer
 	if err != nil {
 		return err
 	}
-	app, err := stream.New(plan, stream.Config{
+	config := stream.Config{
 		AppID: appID, Bootstrap: cluster.Bootstrap, InstanceID: cluster.InstanceID, StateDir: cluster.StateDir, Logger: log,
-	})
+	}
+	if asked, err := o.ShowPlan(ctx, plan, config, out); asked {
+		return err
+	}
+	app, err := stream.New(plan, config)
 	if err != nil {
 		return err
 	}

@@ -148,7 +148,7 @@ func (c *comparison) store(was, now *ManifestStore) (incompatible bool) {
 	}
 	if was.Partitions != 0 && now.Partitions != 0 {
 		differ("the number of its partitions", was.Partitions, now.Partitions,
-			"give the topics that it follows from their former number, or run the new one under another AppID")
+			"it follows from the topics that are read: run the new plan under another AppID, or start the app over from its inputs")
 	}
 	return incompatible
 }
@@ -202,7 +202,7 @@ func (c *comparison) repartitions() {
 		for _, part := range []struct{ what, was, is, do string }{
 			{"the serde of its keys", was.Key, now.Key, drain}, {"the serde of its values", was.Value, now.Value, drain},
 			{"the number of its partitions", count(was.Partitions, now.Partitions), count(now.Partitions, was.Partitions),
-				"give it its former number, or run the new plan under another AppID"},
+				"give it its former number with Partitions, run the new plan under another AppID, or start the app over from its inputs"},
 		} {
 			if part.was != part.is {
 				c.add(Difference{Class: Incompatible, Operator: now.Operator, Topics: topicsOf(now.Topic), Do: part.do,
