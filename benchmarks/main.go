@@ -3,9 +3,10 @@
 //
 //	go run ./benchmarks
 //	go run ./benchmarks guarantee [HOST:PORT]
+//	go run ./benchmarks nexmark [EVENTS]
 //
 // The second form measures what exactly-once costs, on a cluster or on a broker
-// of its own.
+// of its own; the third runs the queries of Nexmark in memory.
 package main
 
 import (
@@ -39,8 +40,10 @@ func run(args []string) error {
 		return idleBroker()
 	case len(args) > 0 && len(args) <= 2 && args[0] == "guarantee":
 		return printGuarantee(context.Background(), strings.Join(args[1:], ""))
+	case len(args) > 0 && len(args) <= 2 && args[0] == "nexmark":
+		return printNexmark(args[1:])
 	case len(args) > 0:
-		return errors.New("usage: go run ./benchmarks [guarantee [HOST:PORT]]")
+		return errors.New("usage: go run ./benchmarks [guarantee [HOST:PORT] | nexmark [EVENTS]]")
 	}
 	fmt.Printf("%s %s/%s, %d processors\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	if err := printEngine(); err != nil {
