@@ -16,6 +16,7 @@ import (
 type fault struct {
 	name   string
 	inject func(c *cluster, random *rand.Rand) error
+	calm   bool // it needs a cluster that has recovered from what was before
 }
 
 // faults are all kinds, in a fixed order: a seed means the same in every run.
@@ -28,7 +29,7 @@ var faults = []fault{
 		n.kill()
 		rest(random, 500, 5000)
 		return c.start(n)
-	}},
+	}, false},
 	{"kill the controller", func(c *cluster, random *rand.Rand) error {
 		n, err := c.controller()
 		if err != nil {
@@ -37,7 +38,7 @@ var faults = []fault{
 		n.kill()
 		rest(random, 500, 5000)
 		return c.start(n)
-	}},
+	}, false},
 	{"kill all", func(c *cluster, random *rand.Rand) error {
 		for _, n := range c.nodes {
 			n.signal(syscall.SIGKILL)
@@ -52,7 +53,7 @@ var faults = []fault{
 			rest(random, 0, 500)
 		}
 		return nil
-	}},
+	}, false},
 	{"pause and late wake", func(c *cluster, random *rand.Rand) error {
 		n, err := anyLeader(c, random)
 		if err != nil {
@@ -62,17 +63,17 @@ var faults = []fault{
 		rest(random, 4000, 7000) // the session ends after 3 s
 		n.signal(syscall.SIGCONT)
 		return nil
-	}},
+	}, false},
 	{"short pause", func(c *cluster, random *rand.Rand) error {
 		n := c.nodes[random.IntN(len(c.nodes))]
 		n.signal(syscall.SIGSTOP)
 		rest(random, 200, 2500)
 		n.signal(syscall.SIGCONT)
 		return nil
-	}},
-	{"cut off a node", func(c *cluster, random *rand.Rand) error { return cutNode(c, random, true, true) }},
-	{"cut what a node sends", func(c *cluster, random *rand.Rand) error { return cutNode(c, random, true, false) }},
-	{"cut what a node gets", func(c *cluster, random *rand.Rand) error { return cutNode(c, random, false, true) }},
+	}, false},
+	{"cut off a node", func(c *cluster, random *rand.Rand) error { return cutNode(c, random, true, true) }, false},
+	{"cut what a node sends", func(c *cluster, random *rand.Rand) error { return cutNode(c, random, true, false) }, false},
+	{"cut what a node gets", func(c *cluster, random *rand.Rand) error { return cutNode(c, random, false, true) }, false},
 	{"cut two nodes from each other", func(c *cluster, random *rand.Rand) error {
 		two := random.Perm(len(c.nodes))
 		if err := c.network.cut(two[0]+1, two[1]+1); err != nil {
@@ -83,7 +84,7 @@ var faults = []fault{
 		}
 		rest(random, 1000, 7000)
 		return c.network.heal()
-	}},
+	}, false},
 	{"cut the clients from a node", func(c *cluster, random *rand.Rand) error {
 		n := c.nodes[random.IntN(len(c.nodes))]
 		if err := c.network.cut(clients, n.id); err != nil {
@@ -96,10 +97,11 @@ var faults = []fault{
 		}
 		rest(random, 1000, 6000)
 		return c.network.heal()
-	}},
-	{"full disk", fillDisk},
-	{"torn tail", func(c *cluster, random *rand.Rand) error { return damage(c, random, tearTail) }},
-	{"flipped bit", func(c *cluster, random *rand.Rand) error { return damage(c, random, flipBit) }},
+	}, false},
+	{"full disk", func(c *cluster, random *rand.Rand) error { return fillDisk(c, random, 0) }, false},
+	{"no room for records", func(c *cluster, random *rand.Rand) error { return fillDisk(c, random, 16<<20) }, false},
+	{"torn tail", func(c *cluster, random *rand.Rand) error { return damage(c, random, tearTail) }, true},
+	{"flipped bit", func(c *cluster, random *rand.Rand) error { return damage(c, random, flipBit) }, true},
 	{"rolling restart", func(c *cluster, random *rand.Rand) error {
 		for _, n := range c.nodes {
 			if err := n.stop(); err != nil {
@@ -113,7 +115,7 @@ var faults = []fault{
 			}
 		}
 		return nil
-	}},
+	}, true},
 }
 
 // rest waits, from so many to so many milliseconds.
@@ -153,31 +155,35 @@ func cutNode(c *cluster, random *rand.Rand, sends, gets bool) error {
 	return c.network.heal()
 }
 
-// fillDisk fills a node's disk to the last block, and makes room again.
-func fillDisk(c *cluster, random *rand.Rand) error {
+// fillDisk fills a node's disk but for so many bytes, and makes room again.
+func fillDisk(c *cluster, random *rand.Rand, left int) error {
 	n := c.nodes[random.IntN(len(c.nodes))]
 	ballast := filepath.Join(n.dir, "ballast")
 	f, err := os.Create(ballast)
 	if err != nil {
 		return err
 	}
+	defer f.Close()
 	block := make([]byte, 1<<20)
 	for len(block) > 0 {
+		var disk syscall.Statfs_t
+		if err := syscall.Statfs(n.dir, &disk); err != nil {
+			return err
+		}
+		if left > 0 && int(disk.Bavail)*int(disk.Bsize) <= left {
+			break
+		}
 		if _, err := f.Write(block); err != nil {
 			block = block[:len(block)/2] // the last blocks, down to one byte
 		}
 	}
 	rest(random, 2000, 6000)
-	f.Close()
 	return os.Remove(ballast)
 }
 
 // damage kills a node, waits until others do without it, damages one of its replicas
 // and starts it again.
 func damage(c *cluster, random *rand.Rand, how func(file string, random *rand.Rand) error) error {
-	if _, err := await(time.Minute, c.inSync); err != nil {
-		return fmt.Errorf("before damage: %w", err)
-	}
 	n, err := anyLeader(c, random)
 	if err != nil {
 		return err

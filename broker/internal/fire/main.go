@@ -76,6 +76,9 @@ func runHarness(args []string) error {
 		fmt.Printf("round %d of %d, seed %d\n", i+1, *rounds, r.seed)
 		err := r.run()
 		total.add(&r.result)
+		for _, text := range sortedKeys(r.result.errors) {
+			fmt.Fprintf(os.Stderr, "%7d %s\n", r.result.errors[text], text)
+		}
 		if err == nil && r.result.violations.count() == 0 {
 			os.RemoveAll(r.dir)
 			continue
@@ -104,6 +107,7 @@ type table struct {
 	recoveries map[string][]time.Duration
 	operations map[kind]map[outcome]int
 	batches    int
+	restarts   int
 }
 
 func (t *table) add(r *result) {
@@ -112,6 +116,7 @@ func (t *table) add(r *result) {
 	}
 	t.rounds++
 	t.batches += r.batches
+	t.restarts += r.restarts
 	for name, n := range r.faults {
 		t.faults[name] += n
 		t.recoveries[name] = append(t.recoveries[name], r.recoveries[name]...)
@@ -130,7 +135,7 @@ func (t *table) add(r *result) {
 func (t *table) print() {
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
 	line := func(cells ...any) { fmt.Fprintf(out, "|"+strings.Repeat(" %v\t|", len(cells))+"\n", cells...) }
-	fmt.Fprintf(out, "\nrounds: %d; batches compared on disk: %d\n\n", t.rounds, t.batches)
+	fmt.Fprintf(out, "\nrounds: %d; batches compared on disk: %d; restarts of nodes that a full disk stopped: %d\n\n", t.rounds, t.batches, t.restarts)
 	line("fault", "times", "recovery, median", "longest")
 	line("---", "---", "---", "---")
 	for _, name := range sortedKeys(t.faults) {

@@ -15,8 +15,12 @@ type network struct {
 	name    string   // of the bridge, and what the namespaces' names begin with
 	subnet  string   // the first three numbers of all addresses
 	members []string // namespaces
+	cables  []string // their ends at the bridge
 	cuts    [][2]int // from, to
 }
+
+// networks counts those made: what is left of the last one may take a while to go.
+var networks int
 
 // clients is the number of the clients' namespace; the nodes' are 1 and up.
 const clients = 100
@@ -31,7 +35,8 @@ func ip(args ...string) error {
 
 // newNetwork makes the bridge and a namespace for each node.
 func newNetwork(nodes int) (*network, error) {
-	n := &network{name: fmt.Sprintf("fire%d", os.Getpid()), subnet: fmt.Sprintf("10.%d.%d", 64+os.Getpid()/256%64, os.Getpid()%256)}
+	networks++
+	n := &network{name: fmt.Sprintf("f%dr%d", os.Getpid(), networks), subnet: fmt.Sprintf("10.%d.%d", 64+os.Getpid()/256%64, os.Getpid()%256)}
 	if err := n.build(nodes); err != nil {
 		n.remove()
 		return nil, err
@@ -50,7 +55,8 @@ func (n *network) build(nodes int) error {
 		members = append(members, i+1)
 	}
 	for _, m := range members {
-		space, cable := n.namespace(m), fmt.Sprintf("f%dv%d", os.Getpid(), m)
+		space, cable := n.namespace(m), fmt.Sprintf("%sv%d", n.name, m)
+		n.cables = append(n.cables, cable)
 		n.members = append(n.members, space)
 		steps = append(steps, []string{"netns", "add", space},
 			[]string{"link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space},
@@ -90,8 +96,11 @@ func (n *network) heal() error {
 
 // remove takes away everything that newNetwork made.
 func (n *network) remove() {
+	for _, cable := range n.cables {
+		_ = ip("link", "del", cable) // its other end goes with it
+	}
 	for _, space := range n.members {
-		_ = ip("netns", "del", space) // its cable goes with it
+		_ = ip("netns", "del", space)
 	}
 	_ = ip("link", "del", n.name)
 }

@@ -36,13 +36,15 @@ type result struct {
 	faults     map[string]int
 	recoveries map[string][]time.Duration // from a fault's end to all partitions written and in sync
 	operations map[kind]map[outcome]int
-	batches    int // compared between replicas
+	restarts   int            // of nodes that stopped themselves because their disk was full
+	errors     map[string]int // of operations of unknown outcome
+	batches    int            // compared between replicas
 	violations violations
 }
 
 // run runs the round. An error is one of the harness or of a cluster that does not heal.
 func (r *round) run() (err error) {
-	r.result = result{faults: map[string]int{}, recoveries: map[string][]time.Duration{}, operations: map[kind]map[outcome]int{}}
+	r.result = result{faults: map[string]int{}, recoveries: map[string][]time.Duration{}, operations: map[kind]map[outcome]int{}, errors: map[string]int{}}
 	net, err := newNetwork(r.size)
 	if err != nil {
 		return err
@@ -136,27 +138,65 @@ func (r *round) burn() error {
 		}
 		f := kinds[i%len(kinds)]
 		rest(random, 200, 1500)
+		if f.calm {
+			if _, err := r.recover(); err != nil {
+				return fmt.Errorf("before %q: %w", f.name, err)
+			}
+		}
 		fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format("15:04:05.000"), f.name)
 		if err := f.inject(r.cluster, rand.New(rand.NewPCG(random.Uint64(), 1))); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 		r.result.faults[f.name]++
-		for _, n := range r.cluster.nodes {
-			if n.diedAlone() {
-				return fmt.Errorf("%s: node %d ended by itself", f.name, n.id)
-			}
+		if err := r.supervise(); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
 		}
 		// Every other fault meets a cluster that has not recovered from the one before.
 		if i%2 == 0 || !time.Now().Before(end) {
-			took, err := await(healing, r.whole)
+			took, err := r.recover()
 			if err != nil {
 				return fmt.Errorf("no recovery from %q: %w", f.name, err)
 			}
 			r.result.recoveries[f.name] = append(r.result.recoveries[f.name], took)
 		}
 	}
-	_, err := await(healing, r.whole)
+	_, err := r.recover()
 	return err
+}
+
+// recover waits until the cluster is whole, and returns how long that took.
+func (r *round) recover() (time.Duration, error) {
+	var ended error
+	took, err := await(healing, func(ctx context.Context) error {
+		if ended = r.supervise(); ended != nil {
+			return nil // no use to wait
+		}
+		return r.whole(ctx)
+	})
+	return took, errors.Join(ended, err)
+}
+
+// supervise starts a node again that stopped itself because its disk was full, as the
+// broker says an operator must. A node that ends for another reason is a failure.
+func (r *round) supervise() error {
+	for _, n := range r.cluster.nodes {
+		if !n.diedAlone() {
+			continue
+		}
+		log, err := os.ReadFile(n.log)
+		if err != nil {
+			return err
+		}
+		lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+		if last := lines[len(lines)-1]; !strings.Contains(last, "no space left on device") {
+			return fmt.Errorf("node %d ended by itself: %s", n.id, last)
+		}
+		r.result.restarts++
+		if err := r.cluster.start(n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // whole fails unless all replicas are in sync and each partition takes a record.
@@ -196,6 +236,10 @@ func (r *round) check() error {
 			r.result.operations[op.Kind] = map[outcome]int{}
 		}
 		r.result.operations[op.Kind][op.Outcome]++
+		if op.Outcome == unknown {
+			producer, _, _ := strings.Cut(op.Client, "-")
+			r.result.errors[producer+": "+op.Error]++
+		}
 	}
 	ends, err := r.cluster.stableEnds()
 	if err != nil {
