@@ -232,7 +232,7 @@ func checkConsumed(v *violations, ops []operation, log contents) {
 	for _, op := range ops {
 		o := owner{op.Group, place{op.Topic, op.Partition}}
 		switch {
-		case op.Kind == consumed:
+		case op.Kind == consumed && op.Outcome == succeeded:
 			if read[o] == nil {
 				read[o] = map[int64]bool{}
 			}

@@ -151,11 +151,21 @@ func (w *worker) producePlain(name string, random *rand.Rand) {
 	}
 }
 
+// produceIdempotent goes on with another producer id after an error: the client holds on to
+// its own only while nothing is in doubt.
 func (w *worker) produceIdempotent(name string, random *rand.Rand) {
-	client := w.connect(kgo.ProduceRequestTimeout(2*time.Second), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.StopProducerOnDataLossDetected())
-	defer client.Close()
+	var client *kgo.Client
 	for n := 0; w.running.Err() == nil; w.pause(5 * time.Millisecond) {
-		_ = w.produce(w.patient, client, name, idempotentTopic, numbered(name, &n, 1+random.IntN(20))) // recorded
+		if client == nil {
+			client = w.connect(kgo.ProduceRequestTimeout(2*time.Second), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.StopProducerOnDataLossDetected())
+		}
+		if w.produce(w.patient, client, name, idempotentTopic, numbered(name, &n, 1+random.IntN(20))) != nil {
+			client.Close()
+			client = nil
+		}
+	}
+	if client != nil {
+		client.Close()
 	}
 }
 

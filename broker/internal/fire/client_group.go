@@ -21,9 +21,12 @@ func (w *worker) consume(name string, random *rand.Rand) {
 	}
 }
 
+// membership ends early when a partition cannot be read on. It never resets an offset: a
+// node that does not know yet that another one leads may say that an offset is beyond
+// the end, and a client that believes it would read all again.
 func (w *worker) membership(stay context.Context, name string) {
 	client := w.connect(kgo.ConsumerGroup(groupName), kgo.ConsumeTopics(plainTopic, idempotentTopic), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(500*time.Millisecond), kgo.FetchMaxWait(200*time.Millisecond))
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(500*time.Millisecond), kgo.FetchMaxWait(200*time.Millisecond))
 	defer client.CloseAllowingRebalance()
 	for stay.Err() == nil {
 		fetches := client.PollRecords(stay, 500)
@@ -41,6 +44,15 @@ func (w *worker) membership(stay context.Context, name string) {
 			w.commit(client, name, ends)
 		}
 		client.AllowRebalance()
+		for _, failed := range fetches.Errors() {
+			if stay.Err() == nil {
+				now := time.Now().UnixNano()
+				w.record(operation{Client: name, Kind: consumed, Group: groupName, Topic: failed.Topic, Partition: failed.Partition, Offset: -1,
+					Outcome: unknown, Error: failure(failed.Err), Call: now, Return: now})
+				w.pause(100 * time.Millisecond)
+				return
+			}
+		}
 	}
 }
 
@@ -49,9 +61,9 @@ func (w *worker) commit(client *kgo.Client, name string, ends map[string]map[int
 	ctx, cancel := context.WithTimeout(w.patient, 4*time.Second)
 	defer cancel()
 	call, answers := time.Now().UnixNano(), map[string]map[int32]int16{}
-	var failure error
+	var refused error
 	client.CommitOffsetsSync(ctx, ends, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
-		if failure = err; err != nil {
+		if refused = err; err != nil {
 			return
 		}
 		for _, t := range response.Topics {
@@ -66,8 +78,8 @@ func (w *worker) commit(client *kgo.Client, name string, ends map[string]map[int
 			op := operation{Client: name, Kind: committed, Group: groupName, Topic: topic, Partition: partition, Offset: ends[topic][partition].Offset,
 				Outcome: unknown, Call: call, Return: time.Now().UnixNano()}
 			switch code, ok := answers[topic][partition]; {
-			case failure != nil:
-				op.Error = failure.Error()
+			case refused != nil:
+				op.Error = failure(refused)
 			case ok && code == 0:
 				op.Outcome = succeeded
 			case ok:
