@@ -67,3 +67,10 @@ func TestEmbeddedRoundTrip(t *testing.T) {
 		t.Fatalf("fetched %d bytes, produced batches of %d: %v", len(got), len(raw), err)
 	}
 }
+
+// The benchmark of restoring restores: it looks for the last key itself.
+func TestRestoreChangelog(t *testing.T) {
+	if err := restoreChangelog(t.TempDir(), 5000); err != nil {
+		t.Fatal(err)
+	}
+}

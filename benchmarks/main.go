@@ -4,9 +4,11 @@
 //	go run ./benchmarks
 //	go run ./benchmarks guarantee [HOST:PORT]
 //	go run ./benchmarks nexmark [EVENTS]
+//	go run ./benchmarks restore [KEYS]
 //
 // The second form measures what exactly-once costs, on a cluster or on a broker
-// of its own; the third runs the queries of Nexmark in memory.
+// of its own; the third runs the queries of Nexmark in memory; the fourth restores
+// a store from its changelog.
 package main
 
 import (
@@ -40,10 +42,12 @@ func run(args []string) error {
 		return idleBroker()
 	case len(args) > 0 && len(args) <= 2 && args[0] == "guarantee":
 		return printGuarantee(context.Background(), strings.Join(args[1:], ""))
+	case len(args) > 0 && len(args) <= 2 && args[0] == "restore":
+		return printRestore(args[1:])
 	case len(args) > 0 && len(args) <= 2 && args[0] == "nexmark":
 		return printNexmark(args[1:])
 	case len(args) > 0:
-		return errors.New("usage: go run ./benchmarks [guarantee [HOST:PORT] | nexmark [EVENTS]]")
+		return errors.New("usage: go run ./benchmarks [guarantee [HOST:PORT] | nexmark [EVENTS] | restore [KEYS]]")
 	}
 	fmt.Printf("%s %s/%s, %d processors\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	if err := printEngine(); err != nil {
