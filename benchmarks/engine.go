@@ -103,8 +103,10 @@ type sink struct {
 	streamTime int64
 }
 
-func (s *sink) Task() plan.TaskID                      { return plan.TaskID{} }
-func (s *sink) TopicName(int) string                   { return "requests" }
+func (s *sink) Task() plan.TaskID              { return plan.TaskID{} }
+func (s *sink) TopicName(int) string           { return "requests" }
+func (*sink) Global(topic string) state.Reader { panic("no global table of " + topic) }
+
 func (s *sink) Store(string) state.Store               { return s.store }
 func (s *sink) Emit(int, *plan.Record) error           { return nil }
 func (s *sink) Advance(_ int, timestamp int64)         { s.streamTime = max(s.streamTime, timestamp) }

@@ -52,6 +52,7 @@ type App struct {
 	queryServer  *queryServer
 	queryAddress string
 
+	globals  *globals // nil when the plan has none
 	paused   atomic.Bool
 	fatal    chan error
 	stopping atomic.Bool
@@ -187,6 +188,9 @@ func (a *App) connect(ctx context.Context) error {
 	if err := a.openBackends(); err != nil {
 		return err
 	}
+	if err := a.openGlobals(ctx); err != nil {
+		return err
+	}
 	if a.process, err = a.processID(); err != nil {
 		return err
 	}
@@ -272,6 +276,9 @@ func (a *App) disconnect() error {
 	}
 	if a.disk != nil && a.cfg.Stores == nil && a.disk != a.memory {
 		failed = append(failed, a.disk.Close())
+	}
+	if a.globals != nil {
+		failed = append(failed, a.globals.close())
 	}
 	if a.memory != nil {
 		failed = append(failed, a.memory.Close())

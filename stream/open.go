@@ -163,6 +163,7 @@ func (w *worker) begin(r *running) error {
 		WallTime:    func() int64 { return w.now.UnixMilli() },
 		CacheBytes:  w.app.cacheShare(),
 		IdleTimeout: w.app.cfg.IdleTimeout,
+		Globals:     w.app.globals.readers(),
 		Dropped:     w.app.dropped,
 	}
 	for _, s := range r.sources {

@@ -19,8 +19,10 @@ type benchContext struct {
 	late       int
 }
 
-func (c *benchContext) Task() plan.TaskID                      { return plan.TaskID{} }
-func (c *benchContext) TopicName(int) string                   { return "in" }
+func (c *benchContext) Task() plan.TaskID              { return plan.TaskID{} }
+func (c *benchContext) TopicName(int) string           { return "in" }
+func (*benchContext) Global(topic string) state.Reader { panic("no global table of " + topic) }
+
 func (c *benchContext) Store(string) state.Store               { return c.store }
 func (c *benchContext) Emit(int, *plan.Record) error           { c.emitted++; return nil }
 func (c *benchContext) Advance(_ int, timestamp int64)         { c.streamTime = max(c.streamTime, timestamp) }

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/leatlog/leat/topology/internal/graph"
 	"github.com/leatlog/leat/topology/plan"
@@ -9,7 +10,7 @@ import (
 
 // plan makes the physical plan of a graph that went through the passes.
 func (t *Topology) plan(g *graph.Graph) *plan.Plan {
-	p := &plan.Plan{}
+	p := &plan.Plan{Globals: slices.Clone(t.globalTopics)}
 	for id := range g.SubTopologies {
 		p.SubTopologies = append(p.SubTopologies, t.subTopology(g, id))
 	}

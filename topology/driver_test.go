@@ -40,6 +40,8 @@ type fakeTask struct {
 	changed    bool
 }
 
+func (f *fakeTask) Global(topic string) state.Reader { panic("no global table of " + topic) }
+
 type internalRecord struct {
 	topic  string
 	record plan.Record

@@ -73,6 +73,9 @@ type Topology struct {
 	policy   ErrorPolicy
 	// stores are those of processors, by their nodes.
 	stores map[ProcessorStore]int
+	// globalTopics are those of global tables, globals the same as a set.
+	globalTopics []string
+	globals      map[string]bool
 }
 
 // code is what runs a node.

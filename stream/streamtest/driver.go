@@ -81,6 +81,7 @@ type Driver struct {
 	cacheBytes int
 	dropped    map[string]int
 	err        error
+	globals    map[string]*global // by topic
 }
 
 type commit struct {
@@ -138,6 +139,9 @@ func (d *Driver) layTopics() {
 			add(s.Topic)
 		}
 	}
+	for _, topic := range d.plan.Globals {
+		add(plan.Topic{Name: topic})
+	}
 	for name := range d.counts {
 		if _, ok := external[name]; !ok {
 			d.t.Fatalf("streamtest: Partitions names topic %q, which the topology neither reads nor writes", name)
@@ -150,6 +154,9 @@ func (d *Driver) layTopics() {
 	d.layout = layout
 	for name, n := range layout.Partitions {
 		d.log.create(name, n)
+	}
+	for _, topic := range d.plan.Globals {
+		d.log.create(topic, external[topic])
 	}
 	for i := range d.plan.SubTopologies {
 		sub := &d.plan.SubTopologies[i]
@@ -169,6 +176,7 @@ func (d *Driver) layTopics() {
 func (d *Driver) start() {
 	d.t.Helper()
 	d.backend = memstore.New()
+	d.must(d.openGlobals())
 	for _, id := range d.layout.Tasks {
 		r, err := d.open(id)
 		if err != nil {
@@ -183,10 +191,13 @@ func (d *Driver) open(id plan.TaskID) (*driven, error) {
 	r := &driven{sub: sub, pending: &pending{cluster: d.log}, next: make([]int64, len(sub.Sources))}
 	cfg := task.Config{
 		App: appID, Sub: sub, ID: id, PartitionOf: client.PartitionOf, CacheBytes: d.cacheBytes,
-		WallTime: func() int64 { return d.now.UnixMilli() },
+		WallTime: func() int64 { return d.now.UnixMilli() }, Globals: make(map[string]state.Reader),
 		Dropped: func(operator string, reason plan.DropReason, _ error) {
 			d.dropped[operator+" "+string(reason)]++
 		},
+	}
+	for topic, g := range d.globals {
+		cfg.Globals[topic] = g.Reader()
 	}
 	for _, s := range sub.Sources {
 		cfg.Partitions = append(cfg.Partitions, d.layout.Partitions[s.FullName(appID)])
@@ -245,6 +256,12 @@ func (d *Driver) close() {
 		}
 	}
 	d.tasks = nil
+	for _, g := range d.globals {
+		if err := g.Close(); err != nil {
+			d.t.Errorf("streamtest: %v", err)
+		}
+	}
+	d.globals = nil
 	if err := d.backend.Close(); err != nil {
 		d.t.Errorf("streamtest: %v", err)
 	}
@@ -336,6 +353,9 @@ func (d *Driver) failed(err error) error {
 
 // runAll runs what the topics hold; results reach other tasks by commits only.
 func (d *Driver) runAll() error {
+	if err := d.followGlobals(); err != nil {
+		return d.failed(err)
+	}
 	for _, r := range d.tasks {
 		if err := d.run(r); err != nil {
 			return d.failed(err)

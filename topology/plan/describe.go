@@ -39,6 +39,12 @@ func (p *Plan) Describe() string {
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
 		}
 	}
+	for i, topic := range p.Globals {
+		if i == 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "global table of %s\n", topic)
+	}
 	return b.String()
 }
 

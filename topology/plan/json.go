@@ -6,6 +6,7 @@ import "encoding/json"
 type (
 	jsonPlan struct {
 		SubTopologies []jsonSubTopology `json:"sub_topologies"`
+		Globals       []string          `json:"globals,omitempty"`
 	}
 	jsonSubTopology struct {
 		ID            int            `json:"id"`
@@ -41,7 +42,7 @@ type (
 // names in snake case. Lists are never null. Internal topics have the name of
 // their operator, since the app that prefixes it is not known here.
 func (p *Plan) MarshalJSON() ([]byte, error) {
-	out := jsonPlan{SubTopologies: []jsonSubTopology{}}
+	out := jsonPlan{SubTopologies: []jsonSubTopology{}, Globals: p.Globals}
 	for i := range p.SubTopologies {
 		out.SubTopologies = append(out.SubTopologies, p.SubTopologies[i].json())
 	}

@@ -15,6 +15,8 @@ import (
 type Plan struct {
 	// SubTopologies are numbered from 0 in the order of their first source.
 	SubTopologies []SubTopology
+	// Globals are the topics of global tables, which every process has whole.
+	Globals []string
 }
 
 // SubTopology is a connected part of the topology: one task per partition of

@@ -47,6 +47,9 @@ type Context interface {
 	// already. It panics when the sub-topology did not declare it (a bug of the
 	// compiler, not of the user).
 	Store(name string) state.Store
+	// Global returns the global table of a topic of Plan.Globals, to be looked up at any time
+	// until the task is closed: it changes under the reader. It panics when there is none.
+	Global(topic string) state.Reader
 	// Emit hands a record to sink i of SubTopology.Sinks. Key, value and headers are
 	// copied before it returns; r belongs to the caller. The partition is
 	// murmur2(key) modulo the topic's partition count, round-robin by batch for null

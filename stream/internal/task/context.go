@@ -27,6 +27,15 @@ func (c taskContext) Store(name string) state.Store {
 	return s
 }
 
+// Global implements plan.Context.
+func (c taskContext) Global(topic string) state.Reader {
+	g, ok := c.t.cfg.Globals[topic]
+	if !ok {
+		panic(fmt.Sprintf("task %s: the plan has no global table of topic %q", c.t.cfg.ID, topic))
+	}
+	return g
+}
+
 // Emit implements plan.Context.
 func (c taskContext) Emit(i int, r *plan.Record) error {
 	t := c.t

@@ -50,6 +50,8 @@ type Config struct {
 	Outputs []Output
 	// Stores are Sub.Stores, in their order. The task closes them.
 	Stores []Store
+	// Globals are the global tables, by topic.
+	Globals map[string]state.Reader
 	// PartitionOf spreads keys over n partitions.
 	PartitionOf func(key []byte, n int32) int32
 	// WallTime is the current time in milliseconds since the epoch.
