@@ -211,3 +211,5 @@ func (t *task) Emit(sink int, r *plan.Record) error {
 	}
 	return nil
 }
+
+func (t *task) Global(topic string) state.Reader { panic("no global table of " + topic) }
