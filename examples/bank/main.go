@@ -11,7 +11,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/leatlog/leat/examples/internal/local"
@@ -55,14 +54,7 @@ func main() {
 
 // run runs the example until ctx ends.
 func run(ctx context.Context, o options, out io.Writer) error {
-	cluster, err := local.Start(ctx, o.Options, out)
-	if err != nil {
-		return fmt.Errorf("bank: %w", err)
-	}
-	if err := errors.Join(runOn(ctx, o, cluster, out), cluster.Close()); err != nil {
-		return fmt.Errorf("bank: %w", err)
-	}
-	return nil
+	return local.Run(ctx, o.Options, out, func(cluster *local.Cluster) error { return runOn(ctx, o, cluster, out) })
 }
 
 // runOn runs the example on a cluster until ctx ends or a part of it fails.
@@ -93,25 +85,11 @@ func runOn(ctx context.Context, o options, cluster *local.Cluster, out io.Writer
 		commandsTopic.Name, eventsTopic.Name, rejectionsTopic.Name, balancesTopic.Name, o.DataDir)
 	defer fmt.Fprintln(out, "\nstopped; the next start goes on from here")
 
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var parts sync.WaitGroup
-	failures := make(chan error, 3)
-	for _, part := range []func() error{
-		func() error { return app.Run(ctx) },
-		func() error { return customers(ctx, c, o.interval) },
-		func() error { return follow(ctx, c, out) },
-	} {
-		parts.Go(func() {
-			if err := part(); err != nil {
-				failures <- err
-				stop()
-			}
-		})
-	}
-	parts.Wait()
-	close(failures)
-	return <-failures
+	return local.Together(ctx,
+		app.Run,
+		func(ctx context.Context) error { return customers(ctx, c, o.interval) },
+		func(ctx context.Context) error { return follow(ctx, c, out) },
+	)
 }
 
 func createTopics(ctx context.Context, c *client.Client) error {

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/leatlog/leat/examples/internal/local"
 	"github.com/leatlog/leat/stream/client"
 	"github.com/leatlog/leat/topology"
+	"github.com/leatlog/leat/topology/plan"
 )
 
 func money(cents int64) string { return fmt.Sprintf("%d.%02d", cents/100, cents%100) }
@@ -59,42 +61,15 @@ func (b *book) String() string {
 // follow reads committed events and rejections from the beginning and shows them, and the
 // book after every twenty.
 func follow(ctx context.Context, c *client.Client, out io.Writer) error {
-	fetcher := c.NewFetcher(client.FetcherConfig{ReadCommitted: true})
-	defer fetcher.Close()
-	inbox := client.NewInbox()
-	for _, topic := range []string{eventsTopic.Name, rejectionsTopic.Name} {
-		for partition := range int32(partitions) {
-			fetcher.Add(client.Partition{Topic: topic, Partition: partition}, 0, client.ResetEarliest, inbox)
-		}
-	}
 	b := newBook()
-	var records client.Records
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-inbox.Ready():
+	from := map[string]time.Time{eventsTopic.Name: {}, rejectionsTopic.Name: {}}
+	return local.Follow(ctx, c, local.Following{From: from, Partitions: partitions, ReadCommitted: true}, func(p client.Partition, r *plan.Record) error {
+		fmt.Fprintln(out, time.UnixMilli(r.Timestamp).Format("15:04:05 "), b.read(p.Topic, r.Key, r.Value))
+		if (b.events+b.refused)%20 == 0 {
+			fmt.Fprintln(out, b)
 		}
-		for _, f := range inbox.Take(nil) {
-			if f.Err != nil {
-				return fmt.Errorf("follow %s: %w", f.Partition, f.Err)
-			}
-			for !f.Done() {
-				records.Reset()
-				if err := f.Decode(&records, 500); err != nil {
-					return fmt.Errorf("follow %s: %w", f.Partition, err)
-				}
-				for i := range records.Records {
-					r := &records.Records[i]
-					fmt.Fprintln(out, time.UnixMilli(r.Timestamp).Format("15:04:05 "), b.read(f.Partition.Topic, r.Key, r.Value))
-					if (b.events+b.refused)%20 == 0 {
-						fmt.Fprintln(out, b)
-					}
-				}
-			}
-			f.Release()
-		}
-	}
+		return nil
+	})
 }
 
 // read takes a record of one of the topics in and describes it.

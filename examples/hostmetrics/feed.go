@@ -10,7 +10,9 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/leatlog/leat/examples/internal/local"
 	"github.com/leatlog/leat/stream/client"
+	"github.com/leatlog/leat/topology/plan"
 )
 
 const (
@@ -154,58 +156,14 @@ func write(ctx context.Context, producer *client.Producer, samples []Sample) ([]
 // follow shows the rollups on the board until ctx ends: the closed windows of the
 // last hour and all that come, and open windows as they change.
 func follow(ctx context.Context, c *client.Client, b *board, log zerolog.Logger) error {
-	fetcher := c.NewFetcher(client.FetcherConfig{})
-	defer fetcher.Close()
-	inbox := client.NewInbox()
-	for topic, back := range map[string]time.Duration{rollupsTopic.Name: history, liveTopic.Name: 10 * time.Second} {
-		for partition := range int32(partitions) {
-			p := client.Partition{Topic: topic, Partition: partition}
-			offset, err := c.ListOffset(ctx, p, time.Now().Add(-back).UnixMilli())
-			if err == nil && offset < 0 { // there is nothing as young as that
-				offset, err = c.ListOffset(ctx, p, client.LatestOffset)
-			}
-			if err != nil {
-				return fmt.Errorf("follow %s: %w", p, err)
-			}
-			fetcher.Add(p, offset, client.ResetEarliest, inbox)
-		}
-	}
-	var fetched []*client.Fetched
-	var records client.Records
-	for {
-		select {
-		case <-ctx.Done():
+	from := map[string]time.Time{rollupsTopic.Name: time.Now().Add(-history), liveTopic.Name: time.Now().Add(-10 * time.Second)}
+	return local.Follow(ctx, c, local.Following{From: from, Partitions: partitions}, func(p client.Partition, r *plan.Record) error {
+		var rollup Rollup
+		if err := json.Unmarshal(r.Value, &rollup); err != nil {
+			log.Warn().Err(err).Stringer("partition", p).Int64("offset", r.Offset).Msg("this record is no rollup")
 			return nil
-		case <-inbox.Ready():
 		}
-		fetched = inbox.Take(fetched[:0])
-		for _, f := range fetched {
-			if f.Err != nil {
-				return fmt.Errorf("follow %s: %w", f.Partition, f.Err)
-			}
-			if err := show(f, &records, b, log); err != nil {
-				return fmt.Errorf("follow %s: %w", f.Partition, err)
-			}
-			f.Release()
-		}
-	}
-}
-
-func show(f *client.Fetched, records *client.Records, b *board, log zerolog.Logger) error {
-	const chunk = 500
-	for !f.Done() {
-		records.Reset()
-		if err := f.Decode(records, chunk); err != nil {
-			return err
-		}
-		for _, r := range records.Records {
-			var rollup Rollup
-			if err := json.Unmarshal(r.Value, &rollup); err != nil {
-				log.Warn().Err(err).Stringer("partition", f.Partition).Int64("offset", r.Offset).Msg("this record is no rollup")
-				continue
-			}
-			b.show(rollup)
-		}
-	}
-	return nil
+		b.show(rollup)
+		return nil
+	})
 }

@@ -5,14 +5,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/leatlog/leat/examples/internal/local"
@@ -58,14 +56,7 @@ func main() {
 
 // run runs the example until ctx ends.
 func run(ctx context.Context, o options, out *os.File) error {
-	cluster, err := local.Start(ctx, o.Options, out)
-	if err != nil {
-		return fmt.Errorf("logs: %w", err)
-	}
-	if err := errors.Join(runOn(ctx, o, cluster, out), cluster.Close()); err != nil {
-		return fmt.Errorf("logs: %w", err)
-	}
-	return nil
+	return local.Run(ctx, o.Options, out, func(cluster *local.Cluster) error { return runOn(ctx, o, cluster, out) })
 }
 
 // runOn runs the example on a cluster until ctx ends or a part of it fails.
@@ -105,26 +96,12 @@ func runOn(ctx context.Context, o options, cluster *local.Cluster, out *os.File)
 		linesTopic.Name, entriesTopic.Name, countsTopic.Name, deadLetters, o.DataDir)
 	defer fmt.Fprintln(out, "\nstopped; the next start goes on from here")
 
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	board := newBoard()
 	s := &shipper{client: c, log: cluster.Log, patterns: patterns, fromStart: o.fromStart, positions: read}
-	var parts sync.WaitGroup
-	failures := make(chan error, 4)
-	for _, part := range []func() error{
-		func() error { return app.Run(ctx) },
-		func() error { return s.run(ctx) },
-		func() error { return follow(ctx, c, board) },
-		func() error { show(ctx, out, board, cluster); return nil },
-	} {
-		parts.Go(func() {
-			if err := part(); err != nil {
-				failures <- err
-				stop()
-			}
-		})
-	}
-	parts.Wait()
-	close(failures)
-	return <-failures
+	return local.Together(ctx,
+		app.Run,
+		func(ctx context.Context) error { return s.run(ctx) },
+		func(ctx context.Context) error { return follow(ctx, c, board) },
+		func(ctx context.Context) error { show(ctx, out, board, cluster); return nil },
+	)
 }

@@ -86,49 +86,11 @@ func (b *board) take(topic string, r *plan.Record) error {
 // follow brings what comes to the topics to the board until ctx ends, from an hour
 // ago on.
 func follow(ctx context.Context, c *client.Client, b *board) error {
-	fetcher := c.NewFetcher(client.FetcherConfig{})
-	defer fetcher.Close()
-	inbox := client.NewInbox()
-	for _, topic := range []string{countsTopic.Name, entriesTopic.Name, deadLetters} {
-		for partition := range int32(partitions) {
-			p := client.Partition{Topic: topic, Partition: partition}
-			offset, err := c.ListOffset(ctx, p, time.Now().Add(-time.Hour).UnixMilli())
-			if err == nil && offset < 0 {
-				offset, err = c.ListOffset(ctx, p, client.LatestOffset)
-			}
-			if err != nil {
-				return fmt.Errorf("follow %s: %w", p, err)
-			}
-			fetcher.Add(p, offset, client.ResetEarliest, inbox)
-		}
-	}
-	var fetched []*client.Fetched
-	var records client.Records
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-inbox.Ready():
-		}
-		fetched = inbox.Take(fetched[:0])
-		for _, f := range fetched {
-			if f.Err != nil {
-				return fmt.Errorf("follow %s: %w", f.Partition, f.Err)
-			}
-			for !f.Done() {
-				records.Reset()
-				if err := f.Decode(&records, 500); err != nil {
-					return fmt.Errorf("follow %s: %w", f.Partition, err)
-				}
-				for i := range records.Records {
-					if err := b.take(f.Partition.Topic, &records.Records[i]); err != nil {
-						return fmt.Errorf("follow %s: record %d: %w", f.Partition, records.Records[i].Offset, err)
-					}
-				}
-			}
-			f.Release()
-		}
-	}
+	hourAgo := time.Now().Add(-time.Hour)
+	from := map[string]time.Time{countsTopic.Name: hourAgo, entriesTopic.Name: hourAgo, deadLetters: hourAgo}
+	return local.Follow(ctx, c, local.Following{From: from, Partitions: partitions}, func(p client.Partition, r *plan.Record) error {
+		return b.take(p.Topic, r)
+	})
 }
 
 // show shows the board until ctx ends: a table on a terminal, else a line for each

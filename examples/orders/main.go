@@ -11,12 +11,12 @@ import (
 	"io"
 	mathrand "math/rand/v2"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/leatlog/leat/examples/internal/local"
 	"github.com/leatlog/leat/stream"
 	"github.com/leatlog/leat/stream/client"
+	"github.com/leatlog/leat/topology/plan"
 )
 
 const (
@@ -55,14 +55,7 @@ func main() {
 
 // run runs the example until ctx ends.
 func run(ctx context.Context, o options, out io.Writer) error {
-	cluster, err := local.Start(ctx, o.Options, out)
-	if err != nil {
-		return fmt.Errorf("orders: %w", err)
-	}
-	if err := errors.Join(runOn(ctx, o, cluster, out), cluster.Close()); err != nil {
-		return fmt.Errorf("orders: %w", err)
-	}
-	return nil
+	return local.Run(ctx, o.Options, out, func(cluster *local.Cluster) error { return runOn(ctx, o, cluster, out) })
 }
 
 // runOn runs the example on a cluster until ctx ends or a part of it fails.
@@ -99,25 +92,11 @@ func runOn(ctx context.Context, o options, cluster *local.Cluster, out io.Writer
 	fmt.Fprintf(out, "Kafka: %v   topics %s, %s, %s\ndata:  %s\n", cluster.Bootstrap, ordersTopic.Name, shipmentsTopic.Name, pricedTopic.Name, o.DataDir)
 	defer fmt.Fprintln(out, "\nstopped; the next start goes on from here")
 
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var parts sync.WaitGroup
-	failures := make(chan error, 3)
-	for _, part := range []func() error{
-		func() error { return app.Run(ctx) },
-		func() error { return shop(ctx, c, o.interval) },
-		func() error { return follow(ctx, c, out) },
-	} {
-		parts.Go(func() {
-			if err := part(); err != nil {
-				failures <- err
-				stop()
-			}
-		})
-	}
-	parts.Wait()
-	close(failures)
-	return <-failures
+	return local.Together(ctx,
+		app.Run,
+		func(ctx context.Context) error { return shop(ctx, c, o.interval) },
+		func(ctx context.Context) error { return follow(ctx, c, out) },
+	)
 }
 
 // shop makes customers and products, and then an order every now and then, or a new price.
@@ -180,38 +159,11 @@ func shop(ctx context.Context, c *client.Client, interval time.Duration) error {
 
 // follow shows what comes of the joins, from the beginning.
 func follow(ctx context.Context, c *client.Client, out io.Writer) error {
-	fetcher := c.NewFetcher(client.FetcherConfig{ReadCommitted: true})
-	defer fetcher.Close()
-	inbox := client.NewInbox()
-	for _, topic := range []string{shipmentsTopic.Name, pricedTopic.Name} {
-		for partition := range int32(partitions) {
-			fetcher.Add(client.Partition{Topic: topic, Partition: partition}, 0, client.ResetEarliest, inbox)
-		}
-	}
-	var records client.Records
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-inbox.Ready():
-		}
-		for _, f := range inbox.Take(nil) {
-			if f.Err != nil {
-				return fmt.Errorf("follow %s: %w", f.Partition, f.Err)
-			}
-			for !f.Done() {
-				records.Reset()
-				if err := f.Decode(&records, 500); err != nil {
-					return fmt.Errorf("follow %s: %w", f.Partition, err)
-				}
-				for i := range records.Records {
-					r := &records.Records[i]
-					fmt.Fprintln(out, time.UnixMilli(r.Timestamp).Format("15:04:05 "), show(f.Partition.Topic, string(r.Key), r.Value))
-				}
-			}
-			f.Release()
-		}
-	}
+	from := map[string]time.Time{shipmentsTopic.Name: {}, pricedTopic.Name: {}}
+	return local.Follow(ctx, c, local.Following{From: from, Partitions: partitions, ReadCommitted: true}, func(p client.Partition, r *plan.Record) error {
+		_, err := fmt.Fprintln(out, time.UnixMilli(r.Timestamp).Format("15:04:05 "), show(p.Topic, string(r.Key), r.Value))
+		return err
+	})
 }
 
 // show describes a result.

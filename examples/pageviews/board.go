@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"hash/fnv"
 	"slices"
 	"sync"
@@ -12,7 +11,9 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/leatlog/leat/examples/internal/local"
 	"github.com/leatlog/leat/stream/client"
+	"github.com/leatlog/leat/topology/plan"
 )
 
 const (
@@ -158,47 +159,14 @@ func (b *board) listen() (changes <-chan struct{}, stop func()) {
 // follow shows the results on the board until ctx ends: those of the last hour and all
 // that come.
 func (b *board) follow(ctx context.Context, c *client.Client, log zerolog.Logger) error {
-	fetcher := c.NewFetcher(client.FetcherConfig{ReadCommitted: true})
-	defer fetcher.Close()
-	inbox := client.NewInbox()
-	for _, topic := range []string{sessionsTopic.Name, openTopic.Name, topTopic.Name} {
-		for partition := range int32(partitions) {
-			p := client.Partition{Topic: topic, Partition: partition}
-			offset, err := c.ListOffset(ctx, p, b.now().Add(-history).UnixMilli())
-			if err == nil && offset < 0 { // there is nothing as young as that
-				offset, err = c.ListOffset(ctx, p, client.LatestOffset)
-			}
-			if err != nil {
-				return fmt.Errorf("follow %s: %w", p, err)
-			}
-			fetcher.Add(p, offset, client.ResetEarliest, inbox)
+	since := b.now().Add(-history)
+	from := map[string]time.Time{sessionsTopic.Name: since, openTopic.Name: since, topTopic.Name: since}
+	return local.Follow(ctx, c, local.Following{From: from, Partitions: partitions, ReadCommitted: true}, func(p client.Partition, r *plan.Record) error {
+		if err := b.take(p.Topic, r.Value); err != nil {
+			log.Warn().Err(err).Stringer("partition", p).Int64("offset", r.Offset).Msg("this record is no result")
 		}
-	}
-	var records client.Records
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-inbox.Ready():
-		}
-		for _, f := range inbox.Take(nil) {
-			if f.Err != nil {
-				return fmt.Errorf("follow %s: %w", f.Partition, f.Err)
-			}
-			for !f.Done() {
-				records.Reset()
-				if err := f.Decode(&records, 500); err != nil {
-					return fmt.Errorf("follow %s: %w", f.Partition, err)
-				}
-				for i := range records.Records {
-					if err := b.take(f.Partition.Topic, records.Records[i].Value); err != nil {
-						log.Warn().Err(err).Stringer("partition", f.Partition).Int64("offset", records.Records[i].Offset).Msg("this record is no result")
-					}
-				}
-			}
-			f.Release()
-		}
-	}
+		return nil
+	})
 }
 
 // take takes a record of a result topic.

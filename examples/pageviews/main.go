@@ -56,14 +56,7 @@ func main() {
 
 // run runs the example until ctx ends.
 func run(ctx context.Context, o options, out io.Writer) error {
-	cluster, err := local.Start(ctx, o.Options, out)
-	if err != nil {
-		return fmt.Errorf("pageviews: %w", err)
-	}
-	if err := errors.Join(runOn(ctx, o, cluster, out), cluster.Close()); err != nil {
-		return fmt.Errorf("pageviews: %w", err)
-	}
-	return nil
+	return local.Run(ctx, o.Options, out, func(cluster *local.Cluster) error { return runOn(ctx, o, cluster, out) })
 }
 
 // runOn runs the example on a cluster until ctx ends or a part of it fails.

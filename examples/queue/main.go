@@ -13,12 +13,12 @@ import (
 	"io"
 	mathrand "math/rand/v2"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/leatlog/leat/examples/internal/local"
 	"github.com/leatlog/leat/stream"
 	"github.com/leatlog/leat/stream/client"
+	"github.com/leatlog/leat/topology/plan"
 )
 
 const (
@@ -57,14 +57,7 @@ func main() {
 
 // run runs the example until ctx ends.
 func run(ctx context.Context, o options, out io.Writer) error {
-	cluster, err := local.Start(ctx, o.Options, out)
-	if err != nil {
-		return fmt.Errorf("queue: %w", err)
-	}
-	if err := errors.Join(runOn(ctx, o, cluster, out), cluster.Close()); err != nil {
-		return fmt.Errorf("queue: %w", err)
-	}
-	return nil
+	return local.Run(ctx, o.Options, out, func(cluster *local.Cluster) error { return runOn(ctx, o, cluster, out) })
 }
 
 // runOn runs the example on a cluster until ctx ends or a part of it fails.
@@ -97,25 +90,11 @@ func runOn(ctx context.Context, o options, cluster *local.Cluster, out io.Writer
 	fmt.Fprintf(out, "Kafka: %v   topics %s, %s, %s\ndata:  %s\n", cluster.Bootstrap, jobsTopic.Name, doneTopic.Name, failedTopic.Name, o.DataDir)
 	defer fmt.Fprintln(out, "\nstopped; the next start goes on from here")
 
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var parts sync.WaitGroup
-	failures := make(chan error, 3)
-	for _, part := range []func() error{
-		func() error { return app.Run(ctx) },
-		func() error { return submit(ctx, c, o.interval) },
-		func() error { return follow(ctx, c, out) },
-	} {
-		parts.Go(func() {
-			if err := part(); err != nil {
-				failures <- err
-				stop()
-			}
-		})
-	}
-	parts.Wait()
-	close(failures)
-	return <-failures
+	return local.Together(ctx,
+		app.Run,
+		func(ctx context.Context) error { return submit(ctx, c, o.interval) },
+		func(ctx context.Context) error { return follow(ctx, c, out) },
+	)
 }
 
 // deliver stands for the world outside: half of what it is given fails, by chance of the
@@ -167,38 +146,11 @@ func submit(ctx context.Context, c *client.Client, interval time.Duration) error
 
 // follow shows what became of jobs, from the beginning.
 func follow(ctx context.Context, c *client.Client, out io.Writer) error {
-	fetcher := c.NewFetcher(client.FetcherConfig{ReadCommitted: true})
-	defer fetcher.Close()
-	inbox := client.NewInbox()
-	for _, topic := range []string{doneTopic.Name, failedTopic.Name} {
-		for partition := range int32(partitions) {
-			fetcher.Add(client.Partition{Topic: topic, Partition: partition}, 0, client.ResetEarliest, inbox)
-		}
-	}
-	var records client.Records
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-inbox.Ready():
-		}
-		for _, f := range inbox.Take(nil) {
-			if f.Err != nil {
-				return fmt.Errorf("follow %s: %w", f.Partition, f.Err)
-			}
-			for !f.Done() {
-				records.Reset()
-				if err := f.Decode(&records, 500); err != nil {
-					return fmt.Errorf("follow %s: %w", f.Partition, err)
-				}
-				for i := range records.Records {
-					r := &records.Records[i]
-					fmt.Fprintln(out, time.UnixMilli(r.Timestamp).Format("15:04:05 "), show(string(r.Key), r.Value))
-				}
-			}
-			f.Release()
-		}
-	}
+	from := map[string]time.Time{doneTopic.Name: {}, failedTopic.Name: {}}
+	return local.Follow(ctx, c, local.Following{From: from, Partitions: partitions, ReadCommitted: true}, func(_ client.Partition, r *plan.Record) error {
+		_, err := fmt.Fprintln(out, time.UnixMilli(r.Timestamp).Format("15:04:05 "), show(string(r.Key), r.Value))
+		return err
+	})
 }
 
 // show describes a result.
