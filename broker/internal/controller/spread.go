@@ -163,14 +163,14 @@ func copies(moves []Move) int {
 
 // holdsNothing says that a broker, now active, could take replicas that others have.
 func (c *Controller) holdsNothing(broker int32) bool {
-	any := false
+	held := false
 	for _, t := range c.image.Topics() {
 		for n := range t.Partitions {
-			any = true
+			held = true
 			if slices.Contains(t.Partitions[n].Replicas, broker) {
 				return false
 			}
 		}
 	}
-	return any && !c.image.Cordoned(broker)
+	return held && !c.image.Cordoned(broker)
 }

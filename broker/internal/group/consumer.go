@@ -117,6 +117,8 @@ type consumerMember struct {
 	state                memberState
 	assigned             assignment
 	revoking             assignment // to be given back
+	// left is when the static member left, while it is away: the time of its record.
+	left time.Time
 }
 
 // classicMember is what is known besides of a member that speaks the classic protocol.

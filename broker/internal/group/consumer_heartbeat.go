@@ -316,6 +316,11 @@ func (s *Shard) armMember(g *group, kind int16, id string, now time.Time) {
 		return
 	}
 	switch {
+	case m.epoch == leaveStaticEpoch:
+		// It sends no heartbeats, so each new coordinator would wait for a whole session,
+		// for ever if coordinators change more often than that. What it left at is known.
+		l.revokeBy, l.expires = time.Time{}, m.left.Add(s.sessionOf(m))
+		s.sooner(g, l.expires)
 	case m.state != memberUnrevoked:
 		l.revokeBy = time.Time{}
 	case l.revokeBy.IsZero() || l.revokeEpoch != m.epoch:

@@ -208,6 +208,11 @@ func (s *Shard) replayConsumer(kind int16, r coordinator.Record, at int64) error
 		g.becomeConsumer()
 	}
 	apply(g.consumer)
+	if m := g.consumer.members[name]; kind == assignmentKind && m != nil && m.epoch == leaveStaticEpoch {
+		away := *m
+		away.left = time.UnixMilli(at)
+		g.consumer.put(&away)
+	}
 	if s.live {
 		s.armMember(g, kind, name, time.UnixMilli(at))
 	}
@@ -230,6 +235,7 @@ func (r *recordReader) consumer(kind int16, name string) func(*consumerGroup) {
 		return func(c *consumerGroup) {
 			if old := c.members[name]; old != nil {
 				m.epoch, m.previousEpoch, m.state, m.assigned, m.revoking = old.epoch, old.previousEpoch, old.state, old.assigned, old.revoking
+				m.left = old.left
 			}
 			c.put(m)
 		}
