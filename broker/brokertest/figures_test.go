@@ -19,7 +19,7 @@ func TestClusterFigures(t *testing.T) {
 		t.Skip("LEAT_FIGURES is not set")
 	}
 	for name, print := range map[string]func(*testing.T, *processes, *kadm.Client){
-		"produce": produceFigures, "create": createFigures, "restart": restartFigures,
+		"produce": produceFigures, "create": createFigures, "restart": restartFigures, "delete": deleteFigures,
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startProcesses(t)
@@ -140,6 +140,33 @@ func restartFigures(t *testing.T, c *processes, a *kadm.Client) {
 		c.waitReady(1)
 		t.Logf("a node with 5,000 partitions ended by %v in %v and served clients again after %v", how,
 			stopped.Round(time.Millisecond), time.Since(start).Round(time.Millisecond))
+	}
+}
+
+// deleteFigures prints how long a node takes to stop, and to serve clients again, right
+// after 5,000 partitions were deleted.
+func deleteFigures(t *testing.T, c *processes, a *kadm.Client) {
+	for _, how := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		createMany(t, a, 500)
+		var names []string
+		for n := range 500 {
+			names = append(names, fmt.Sprint("topic-", n))
+		}
+		start := time.Now()
+		deleted, err := a.DeleteTopics(clusterContext(t), names...)
+		if err != nil || deleted.Error() != nil {
+			t.Fatal(err, deleted.Error())
+		}
+		answered := time.Since(start)
+		start = time.Now()
+		c.signal(1, how)
+		c.wait(1)
+		stopped := time.Since(start)
+		start = time.Now()
+		c.start(1)
+		c.waitReady(1)
+		t.Logf("5,000 partitions deleted, answered after %v; a node ended by %v in %v and served clients again after %v",
+			answered.Round(time.Millisecond), how, stopped.Round(time.Millisecond), time.Since(start).Round(time.Millisecond))
 	}
 }
 

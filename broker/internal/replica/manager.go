@@ -82,8 +82,9 @@ type Manager struct {
 
 	applyMu   sync.Mutex // one change at a time
 	started   bool
-	offset    int64             // of the image that was applied last
-	defaults  map[string]string // of topic configurations: TopicDefaults and what was set at run time
+	deleted   map[metadata.UUID]bool // topics whose deletion was seen before the start
+	offset    int64                  // of the image that was applied last
+	defaults  map[string]string      // of topic configurations: TopicDefaults and what was set at run time
 	closed    bool
 	retention Deadline
 	cleaning  Deadline
@@ -130,7 +131,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		cfg.Lag = DefaultLag
 	}
 	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, defaults: cfg.TopicDefaults, committer: storage.NewCommitter(cfg.Directory),
-		deadlines: NewDeadlines(cfg.Clock), cleaner: storage.NewCleaner(cfg.Cleaner), offset: -1, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{},
+		deadlines: NewDeadlines(cfg.Clock), cleaner: storage.NewCleaner(cfg.Cleaner), offset: -1, deleted: map[metadata.UUID]bool{}, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{},
 		converting: make(chan *[]byte, smallBatches)}
 	for range smallBatches {
 		m.converting <- new([]byte)
@@ -182,7 +183,8 @@ func (m *Manager) Each(f func(*Replica)) {
 
 // Start opens the replicas of an image that has caught up with the quorum, which
 // matters: an older image would take the logs of topics made since for strays.
-// Logs that no topic claims are named in the log and left alone.
+// Logs of topics that were deleted, and of replicas that were moved, while the broker
+// was down are deleted; others that no topic claims are named in the log and left alone.
 func (m *Manager) Start(image *metadata.Image) error {
 	m.applyMu.Lock()
 	defer m.applyMu.Unlock()
@@ -191,7 +193,7 @@ func (m *Manager) Start(image *metadata.Image) error {
 	}
 	m.started = true
 	m.apply(image, metadata.Diff(metadata.Empty(), image))
-	if err := m.reportStrays(image); err != nil {
+	if err := m.settleStrays(image); err != nil {
 		return err
 	}
 	m.every(&m.retention, m.cfg.RetentionInterval, m.Retain)
@@ -206,11 +208,16 @@ func (m *Manager) Start(image *metadata.Image) error {
 }
 
 // Apply follows metadata from one image to the next. Images that Start or an
-// earlier Apply has seen are ignored.
+// earlier Apply has seen are ignored. Before Start it only learns which topics are deleted.
 func (m *Manager) Apply(image *metadata.Image, delta *metadata.Delta) {
 	m.applyMu.Lock()
 	defer m.applyMu.Unlock()
-	if m.started && !m.closed && image.Offset() > m.offset {
+	switch {
+	case !m.started:
+		for _, t := range delta.TopicsRemoved {
+			m.deleted[t.ID] = true
+		}
+	case !m.closed && image.Offset() > m.offset:
 		m.apply(image, delta)
 	}
 }
@@ -365,24 +372,6 @@ func (m *Manager) remove(t *metadata.Topic, partition int32) {
 	if err := m.cfg.Directory.Delete(t.Name, partition); err != nil {
 		m.logger.Error().Err(err).Str("topic", t.Name).Int32("partition", partition).Msg("the log of a deleted partition cannot be removed")
 	}
-}
-
-// reportStrays names logs that no topic of the image claims. They are not
-// deleted: if it is the metadata that was lost, they are all that is left.
-func (m *Manager) reportStrays(image *metadata.Image) error {
-	logs, err := m.cfg.Directory.List()
-	if err != nil {
-		return err
-	}
-	for _, id := range logs {
-		t, ok := image.Topic(id.Topic)
-		if id.Topic == metadata.ClusterTopic || ok && int(id.Partition) < len(t.Partitions) && metadata.UUID(id.TopicID) == t.ID {
-			continue
-		}
-		m.logger.Warn().Str("topic", id.Topic).Int32("partition", id.Partition).Str("topic_id", metadata.UUID(id.TopicID).String()).
-			Msg("a log on disk belongs to no topic; it is left alone, remove its directory if the topic was deleted")
-	}
-	return nil
 }
 
 // Close takes all replicas out of service, failing what is parked with

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -119,7 +120,7 @@ func TestManagerFollowsMetadata(t *testing.T) {
 		t.Errorf("roles:\n got %s\nwant %s", got, want)
 	}
 	w.close()
-	if names, _ := mem.List("data"); strings.Contains(strings.Join(names, " "), "orders-1") {
+	if names, _ := mem.List("data"); slices.Contains(names, "orders-1") {
 		t.Errorf("left on disk: %v", names)
 	}
 }

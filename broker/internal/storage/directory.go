@@ -15,9 +15,8 @@ import (
 
 // Names in a data directory, as Kafka has them.
 const (
-	lockName      = ".lock"
-	cleanName     = ".kafka_cleanshutdown"
-	deletedSuffix = "-delete"
+	lockName  = ".lock"
+	cleanName = ".kafka_cleanshutdown"
 )
 
 // LogID names a log of a directory.
@@ -40,8 +39,8 @@ type Directory struct {
 	mu      sync.Mutex
 	logs    map[string]*Log // open, by the name of their directory
 	closed  bool
-	deletes int            // names given to deleted logs
-	removal sync.WaitGroup // removals in the background
+	deletes uint32 // the last number given to a deleted log
+	remover remover
 
 	fenceMu sync.Mutex // apart from mu, as a log may fail under it
 	onFence []func(error)
@@ -55,7 +54,9 @@ func OpenDirectory(env Env, root string) (*Directory, error) {
 	}
 	d := &Directory{env: env, root: root, logs: make(map[string]*Log)}
 	d.env.directory = d
+	d.remover.init(d)
 	if err := d.open(); err != nil {
+		d.remover.close()
 		if d.lock != nil {
 			d.lock.Close()
 		}
@@ -90,11 +91,14 @@ func (d *Directory) open() error {
 	if err != nil {
 		return err
 	}
+	var deleted []string
 	for _, name := range names {
-		if strings.HasSuffix(name, deletedSuffix) {
-			d.removeTree(path.Join(d.root, name))
+		if n, ok := parseDeleted(name); ok {
+			deleted = append(deleted, path.Join(d.root, name))
+			d.deletes = max(d.deletes, n)
 		}
 	}
+	d.remover.add(deleted...)
 	return nil
 }
 
@@ -249,51 +253,6 @@ func (d *Directory) create(dir string, id [16]byte) error {
 	return d.writeTopicID(dir, id)
 }
 
-// Delete removes a log: its directory is renamed at once, durably, and removed
-// in the background. One that is not there is no error. The log's readers
-// finish with what they have open.
-func (d *Directory) Delete(topic string, partition int32) error {
-	name := logDirName(topic, partition)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return fmt.Errorf("%w: %s", ErrClosed, d.root)
-	}
-	if l, ok := d.logs[name]; ok {
-		l.abandon()
-		delete(d.logs, name)
-	}
-	dir := path.Join(d.root, name)
-	id, err := d.readTopicID(name)
-	if err != nil {
-		id = [16]byte{}
-	}
-	d.deletes++
-	target := fmt.Sprintf("%s.%x%08x%s", dir, id[:12], d.deletes, deletedSuffix)
-	err = d.env.FS.Rename(dir, target)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = d.env.FS.SyncDir(d.root)
-	}
-	if err != nil {
-		return fmt.Errorf("storage: delete %s: %w", dir, err)
-	}
-	d.removeTree(target)
-	return nil
-}
-
-// removeTree removes a renamed log in the background. What remains after a crash
-// is removed at the next start.
-func (d *Directory) removeTree(dir string) {
-	d.removal.Go(func() {
-		if err := d.env.FS.RemoveAll(dir); err != nil {
-			d.env.Logger.Warn().Err(err).Str("directory", dir).Msg("a deleted log cannot be removed; remove it by hand to free its space")
-		}
-	})
-}
-
 // abandon lets go of a log that is to be deleted, without making it durable.
 func (l *Log) abandon() {
 	l.syncMu.Lock()
@@ -308,8 +267,9 @@ func (l *Log) abandon() {
 	}
 }
 
-// Close closes all logs, waits for removals, leaves the marker of a clean
-// shutdown, if it was one, and unlocks the directory.
+// Close closes all logs, leaves the marker of a clean shutdown, if it was one, and
+// unlocks the directory. Deleted logs whose files are not removed yet are removed
+// after the next OpenDirectory.
 func (d *Directory) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -317,7 +277,7 @@ func (d *Directory) Close() error {
 		return nil
 	}
 	d.closed = true
-	d.removal.Wait()
+	d.remover.close()
 	var failed []error
 	if err := d.closeTogether(); err != nil {
 		failed = append(failed, err)

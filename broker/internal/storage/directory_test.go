@@ -94,6 +94,7 @@ func TestDirectory(t *testing.T) {
 	if _, err := l.Append(batchOf(1, 1, "x"), 0); !errors.Is(err, ErrClosed) {
 		t.Errorf("append to a deleted log: %v", err)
 	}
+	d.remover.wait() // so that the deletions are durable
 	if l := mustLog(t, d, "topic-with-dash", 1, 9); l.EndOffset() != 0 {
 		t.Errorf("a new log ends at %d", l.EndOffset())
 	}
@@ -106,6 +107,7 @@ func TestDirectory(t *testing.T) {
 	if list, err = d2.List(); err != nil || len(list) != 2 { // the new one is empty and not durable yet
 		t.Errorf("after a crash: %v, %v", list, err)
 	}
+	d2.remover.wait()
 	if err := errors.Join(d.Close(), d2.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +187,7 @@ func TestCrashWhileLogsAreMade(t *testing.T) {
 			if err := d.Delete(topic, 0); err != nil {
 				t.Fatal(err)
 			}
-			d.removal.Wait()
+			d.remover.wait()
 		}
 	}
 	if err := d.Close(); err != nil {
