@@ -176,3 +176,21 @@ func TestNextGenerationGroup(t *testing.T) {
 	produce()
 	eventually(t, "all is read by two", allRead)
 }
+
+// TestNextGenerationStaticMemberReturns has a static member close and come back, long
+// before its session ends. franz-go leaves without repeating the instance id.
+func TestNextGenerationStaticMemberReturns(t *testing.T) {
+	const partitions = 4
+	b := brokertest.Start(t, brokertest.Set("group.consumer.heartbeat.interval.ms", "50"))
+	createTopic(t, b, "static", partitions, nil)
+	nothing := func(*kgo.Record) {}
+	join := func(instance string) *nextMember {
+		return newNextMember(t, b, "g", "static", nothing, nextGeneration(t), kgo.InstanceID(instance))
+	}
+	first, second := join("one"), join("two")
+	eventually(t, "two share", func() bool { return shared(partitions, first, second) })
+	kept := first.partitions()
+	first.client.Close()
+	first = join("one")
+	eventually(t, "the first has its partitions again", func() bool { return slices.Equal(first.partitions(), kept) })
+}

@@ -61,8 +61,6 @@ func (r *ConsumerHeartbeatRequest) check(assignors []string) *refusal {
 		return refuse(kerr.InvalidRequest, "the rack id is empty")
 	case r.MemberEpoch < leaveStaticEpoch:
 		return refuse(kerr.InvalidRequest, "member epoch %d is none", r.MemberEpoch)
-	case r.MemberEpoch == leaveStaticEpoch && r.InstanceID == nil:
-		return refuse(kerr.InvalidRequest, "a member that leaves with epoch %d must have an instance id", r.MemberEpoch)
 	case r.MemberEpoch == 0 && r.RebalanceTimeoutMillis == -1:
 		return refuse(kerr.InvalidRequest, "a member that joins must tell its rebalance timeout")
 	case r.MemberEpoch == 0 && (r.Owned == nil || len(*r.Owned) > 0):
@@ -253,12 +251,22 @@ func (m *consumerMember) with(r *ConsumerHeartbeatRequest) (*consumerMember, *re
 	return &next, nil
 }
 
-// consumerLeave handles the heartbeat of a member that leaves.
+// refuseStaticLeave refuses a member that is not static and leaves as if it were.
+func refuseStaticLeave() *refusal {
+	return refuse(kerr.InvalidRequest, "a member that leaves with epoch %d must have an instance id", leaveStaticEpoch)
+}
+
+// consumerLeave handles the heartbeat of a member that leaves. A static one need not
+// repeat its instance id, though Kafka wants it: franz-go does not (1.22), and on
+// Kafka its place is taken until its session ends, even for itself.
 func (s *Shard) consumerLeave(r *ConsumerHeartbeatRequest, now time.Time) (coordinator.Result, ConsumerHeartbeatResponse, *refusal) {
 	var nothing coordinator.Result
 	answer := ConsumerHeartbeatResponse{MemberID: r.MemberID, MemberEpoch: r.MemberEpoch}
 	e, f := s.consumerEdit(r.GroupID, false, now)
 	if f != nil {
+		if r.MemberEpoch == leaveStaticEpoch && r.InstanceID == nil {
+			f = refuseStaticLeave()
+		}
 		return nothing, answer, f
 	}
 	m := e.members[r.MemberID]
@@ -266,11 +274,13 @@ func (s *Shard) consumerLeave(r *ConsumerHeartbeatRequest, now time.Time) (coord
 		m = e.staticMember(*r.InstanceID)
 	}
 	switch {
+	case r.MemberEpoch == leaveStaticEpoch && r.InstanceID == nil && (m == nil || m.instanceID == nil):
+		return nothing, answer, refuseStaticLeave()
 	case m == nil:
 		return nothing, answer, refuse(kerr.UnknownMemberID, "member %s is not in the group", r.MemberID)
 	case m.id != r.MemberID:
 		return nothing, answer, refuse(kerr.FencedInstanceID, "another member has the instance id %s", *r.InstanceID)
-	case r.MemberEpoch == leaveStaticEpoch && r.InstanceID != nil:
+	case r.MemberEpoch == leaveStaticEpoch:
 		away := *m
 		away.epoch, away.revoking = leaveStaticEpoch, nil
 		e.setAssignment(&away)
