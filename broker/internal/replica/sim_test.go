@@ -69,6 +69,7 @@ type sim struct {
 	now     time.Duration
 	events  simEvents
 	order   int
+	trace   uint64 // of all events so far: what ran when, and what it did to the logs
 	healed  bool
 	blocked [simNodes + 1][simNodes + 1]bool
 	nodes   [simNodes + 1]*simNode
@@ -593,8 +594,10 @@ func (s *sim) until(end time.Duration, done func() bool) bool {
 		e := heap.Pop(&s.events).(simEvent)
 		s.now = e.at
 		e.run()
+		s.follow(uint64(e.at), uint64(e.order), uint64(s.order))
 		for _, n := range s.nodes[1:] {
 			s.check(n)
+			s.follow(uint64(n.life), uint64(n.checked))
 		}
 		if done != nil && done() {
 			return true
