@@ -44,6 +44,8 @@ func runNode(settings string) error {
 		switch name {
 		case "gossip":
 			c.Gossip = value
+		case "alone":
+			c.BootstrapExpect = 1
 		case "join":
 			c.Join = []string{value}
 		default:
@@ -103,6 +105,18 @@ func startProcesses(t *testing.T, settings ...string) *processes {
 	for i := range c.nodes {
 		c.start(i)
 	}
+	return c
+}
+
+// startAlone starts a node that is a process and a cluster of its own.
+func startAlone(t *testing.T, settings ...string) *processes {
+	t.Helper()
+	c := &processes{t: t, dir: t.TempDir()}
+	address := brokertest.FreeAddress(t)
+	lines := append([]string{"alone=", "log.dirs=" + filepath.Join(c.dir, "node-0"), "listeners=PLAINTEXT://" + address}, settings...)
+	c.nodes = []*process{{settings: strings.Join(lines, "\n"), address: address}}
+	t.Cleanup(func() { c.kill(0) })
+	c.start(0)
 	return c
 }
 

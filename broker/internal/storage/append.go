@@ -294,7 +294,7 @@ func (l *Log) room(s *segment, need int64) (int64, error) {
 		return room, nil
 	}
 	return 0, fmt.Errorf("storage: append to %s: %w: %d bytes are free, and %d are kept for the cluster's own records",
-		s.file.name, vfs.ErrNoSpace, free, l.env.KeepFree)
+		s.file.name(), vfs.ErrNoSpace, free, l.env.KeepFree)
 }
 
 // mark writes the sync mark of the active segment. What precedes the segment is
@@ -307,7 +307,7 @@ func (l *Log) mark(s *segment, f vfs.File) error {
 // undoWrite restores the segment after a failed write, so that no part of it is
 // found by a later recovery.
 func (l *Log) undoWrite(s *segment, f vfs.File, cause error) error {
-	cause = fmt.Errorf("storage: append to %s: %w", s.file.name, cause)
+	cause = fmt.Errorf("storage: append to %s: %w", s.file.name(), cause)
 	if !errors.Is(cause, vfs.ErrNoSpace) {
 		return l.fence(cause)
 	}
@@ -368,7 +368,7 @@ func (l *Log) roll(base int64) error {
 	}
 	f := s.file.file
 	if err := f.Sync(); err != nil {
-		return l.fence(fmt.Errorf("storage: sync %s: %w", s.file.name, err))
+		return l.fence(fmt.Errorf("storage: sync %s: %w", s.file.name(), err))
 	}
 	s.syncedSize = s.size.Load()
 	l.synced.Store(l.end.Load())

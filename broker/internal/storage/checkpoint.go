@@ -114,7 +114,7 @@ func (l *Log) readOffset(name string) (int64, bool) {
 		offset, err = decodeOffset(data)
 	}
 	if err != nil {
-		l.logger.Warn().Err(err).Str("file", name).Msg("an offset checkpoint cannot be read; it is ignored and will be written anew")
+		l.logger().Warn().Err(err).Str("file", name).Msg("an offset checkpoint cannot be read; it is ignored and will be written anew")
 		return 0, false
 	}
 	return offset, true

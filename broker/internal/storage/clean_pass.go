@@ -24,7 +24,7 @@ func (w *cleanWriter) flush() error {
 		return nil
 	}
 	if _, err := w.file.WriteAt(w.buffer, w.written); err != nil {
-		return fmt.Errorf("storage: write %s: %w", w.segment.file.name, err)
+		return fmt.Errorf("storage: write %s: %w", w.segment.file.name(), err)
 	}
 	w.written += int64(len(w.buffer))
 	w.buffer = w.buffer[:0]
@@ -80,7 +80,7 @@ func (p *cleanPass) clean(group []*segment) (err error) {
 		return err
 	}
 	if w.written > math.MaxInt32 {
-		return fmt.Errorf("storage: %s grew to %d bytes", w.segment.file.name, w.written)
+		return fmt.Errorf("storage: %s grew to %d bytes", w.segment.file.name(), w.written)
 	}
 	s, last := w.segment, group[len(group)-1]
 	s.noteTime()
@@ -97,15 +97,15 @@ func (p *cleanPass) clean(group []*segment) (err error) {
 func (p *cleanPass) create(base int64) error {
 	l := p.log
 	s := l.newSegment(base)
-	s.file.name = l.path(segmentName(base, logSuffix) + cleanedSuffix)
+	s.file.suffix = logSuffix + cleanedSuffix
 	s.index.inMemory, s.times.inMemory = true, true
 	s.index.reset()
 	s.times.reset()
 	s.abortedKnown = true
 	l.discardCleaned(s)
-	f, err := l.env.FS.Create(s.file.name)
+	f, err := l.env.FS.Create(s.file.name())
 	if err != nil {
-		return fmt.Errorf("storage: create %s: %w", s.file.name, err)
+		return fmt.Errorf("storage: create %s: %w", s.file.name(), err)
 	}
 	s.file.adopt(f)
 	p.writer = cleanWriter{segment: s, file: f, buffer: p.cleaner.out[:0]}

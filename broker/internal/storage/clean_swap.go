@@ -29,7 +29,7 @@ import (
 // group. When the group is not there any more it does nothing.
 func (l *Log) replaceSegments(group []*segment, s *segment, f vfs.File) error {
 	if err := f.Sync(); err != nil {
-		return l.fence(fmt.Errorf("storage: sync %s: %w", s.file.name, err))
+		return l.fence(fmt.Errorf("storage: sync %s: %w", s.file.name(), err))
 	}
 	aborted := l.path(segmentName(s.base, abortedSuffix))
 	if err := writeFile(l.env.FS, aborted+cleanedSuffix, encodeAborted(s.aborted), true); err != nil {
@@ -65,8 +65,7 @@ func (l *Log) replaceSegments(group []*segment, s *segment, f vfs.File) error {
 
 // swap does steps 2 to 4. The caller holds mu.
 func (l *Log) swap(at int, group []*segment, s *segment) error {
-	name := l.path(segmentName(s.base, logSuffix))
-	if err := l.rename(s, name+swapSuffix); err != nil {
+	if err := l.rename(s, logSuffix+swapSuffix); err != nil {
 		return err
 	}
 	if err := l.env.FS.SyncDir(l.dir); err != nil {
@@ -88,21 +87,21 @@ func (l *Log) swap(at int, group []*segment, s *segment) error {
 	if err := l.settleDerived(s.base, true); err != nil {
 		return err
 	}
-	if err := l.rename(s, name); err != nil {
+	if err := l.rename(s, logSuffix); err != nil {
 		return err
 	}
 	return l.env.FS.SyncDir(l.dir)
 }
 
-// rename gives the segment's file another name. Readers open it by the name, so
+// rename gives the segment's file another suffix. Readers open it by the name, so
 // that they are kept out.
-func (l *Log) rename(s *segment, name string) error {
+func (l *Log) rename(s *segment, suffix string) error {
 	l.readMu.Lock()
 	defer l.readMu.Unlock()
-	if err := l.env.FS.Rename(s.file.name, name); err != nil {
+	if err := l.env.FS.Rename(s.file.name(), l.path(segmentName(s.base, suffix))); err != nil {
 		return err
 	}
-	s.file.name = name
+	s.file.suffix = suffix
 	return nil
 }
 

@@ -155,7 +155,7 @@ func (c *Cleaner) failed(l *Log, err error) {
 		return // deleted, or the broker ends
 	}
 	c.failures.Add(1)
-	l.logger.Error().Err(err).Msg("compaction failed; it is tried again later, until then the log keeps all its records. Check the disk if it goes on")
+	l.logger().Error().Err(err).Msg("compaction failed; it is tried again later, until then the log keeps all its records. Check the disk if it goes on")
 }
 
 // Clean compacts a log below its last stable offset, whether it is due or not.
@@ -184,7 +184,7 @@ func (c *Cleaner) Clean(l *Log, now time.Time, lastStable int64) error {
 		return nil
 	}
 	c.runs.Add(1)
-	l.logger.Info().Int64("bytes_before", before).Int64("bytes_after", l.Size()).Int("passes", passes).
+	l.logger().Info().Int64("bytes_before", before).Int64("bytes_after", l.Size()).Int("passes", passes).
 		Int64("records_removed", c.recordsRemoved.Load()-removed).Dur("took", l.env.Now().Sub(started)).Msg("compacted")
 	return nil
 }

@@ -46,7 +46,7 @@ func (l *Log) closeDurably() error {
 		err = l.trimActive(true)
 	}
 	if errors.Is(err, vfs.ErrNoSpace) {
-		l.logger.Warn().Err(err).Msg("the disk is full: the next start reads the last segment again")
+		l.logger().Warn().Err(err).Msg("the disk is full: the next start reads the last segment again")
 		return nil
 	}
 	return err

@@ -207,7 +207,7 @@ func (d *Directory) Log(id LogID, cfg Config) (*Log, error) {
 	} else if found != id.TopicID {
 		return nil, fmt.Errorf("%w: %s has topic id %s, wanted %s", ErrStaleLog, dir, formatTopicID(found), formatTopicID(id.TopicID))
 	}
-	l, err := Open(d.env, dir, cfg)
+	l, err := open(&d.env, dir, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -406,7 +406,7 @@ func TestFileCache(t *testing.T) {
 	if err := d.Close(); err != nil || env.Files.Open() != 0 {
 		t.Errorf("%d files open after closing: %v", env.Files.Open(), err)
 	}
-	h := &handle{cache: env.Files, fs: env.FS, name: "data/none"}
+	h := &handle{cache: env.Files, fs: env.FS, dir: "data", suffix: logSuffix}
 	if _, err := h.acquire(); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}

@@ -95,7 +95,7 @@ func TestKafkaReadsOurFiles(t *testing.T) {
 		}
 		out, err := dumpSegments(t, files[logSuffix], "--deep-iteration", "--print-data-log")
 		if live {
-			if err == nil || strings.Count(out, preallocated) != 1 || !strings.Contains(out, preallocated+" (14) in file "+l.active().file.name) {
+			if err == nil || strings.Count(out, preallocated) != 1 || !strings.Contains(out, preallocated+" (14) in file "+l.active().file.name()) {
 				t.Fatalf("%v\n%.3000s", err, out)
 			}
 			out, err = out[:strings.LastIndex(out, "Exception in")], nil

@@ -45,7 +45,9 @@ func (c *FileCache) Open() int {
 type handle struct {
 	cache    *FileCache
 	fs       vfs.FS
-	name     string
+	dir      string
+	base     int64
+	suffix   string
 	writable bool
 
 	opening sync.Mutex // held while the file is opened
@@ -57,6 +59,9 @@ type handle struct {
 	gone           bool // removed: close as soon as nobody uses it
 	next, previous *handle
 }
+
+// name is put together when it is needed: most files are never opened.
+func (h *handle) name() string { return path.Join(h.dir, segmentName(h.base, h.suffix)) }
 
 // acquire opens the file if need be and keeps it open until release.
 func (h *handle) acquire() (vfs.File, error) {
@@ -72,9 +77,10 @@ func (h *handle) acquire() (vfs.File, error) {
 	if h.writable {
 		open = h.fs.OpenReadWrite
 	}
-	f, err := open(h.name)
+	name := h.name()
+	f, err := open(name)
 	if err != nil {
-		return nil, fmt.Errorf("storage: open %s: %w", h.name, err)
+		return nil, fmt.Errorf("storage: open %s: %w", name, err)
 	}
 	h.adopt(f)
 	return f, nil

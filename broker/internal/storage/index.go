@@ -62,7 +62,7 @@ func (x *index) loadLocked() error {
 		return err
 	}
 	if size%int64(x.entry) != 0 {
-		return fmt.Errorf("%w: %s has %d bytes, entries have %d", errIndex, x.file.name, size, x.entry)
+		return fmt.Errorf("%w: %s has %d bytes, entries have %d", errIndex, x.file.name(), size, x.entry)
 	}
 	x.reset()
 	x.flushed = int(size) / x.entry
@@ -139,7 +139,7 @@ func (x *index) flush(sync bool) error {
 	}
 	defer x.file.release()
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("storage: sync %s: %w", x.file.name, err)
+		return fmt.Errorf("storage: sync %s: %w", x.file.name(), err)
 	}
 	x.synced = true
 	return nil
@@ -152,7 +152,7 @@ func (x *index) flushLocked() error {
 	}
 	f, err := x.file.acquire()
 	if errors.Is(err, fs.ErrNotExist) {
-		if f, err = x.file.fs.Create(x.file.name); err == nil {
+		if f, err = x.file.fs.Create(x.file.name()); err == nil {
 			x.file.adopt(f)
 		}
 	}
@@ -161,7 +161,7 @@ func (x *index) flushLocked() error {
 	}
 	defer x.file.release()
 	if _, err := f.WriteAt(x.pending, int64(x.flushed)*int64(x.entry)); err != nil {
-		return fmt.Errorf("storage: write %s: %w", x.file.name, err)
+		return fmt.Errorf("storage: write %s: %w", x.file.name(), err)
 	}
 	x.flushed += len(x.pending) / x.entry
 	x.pending = x.pending[:0]
@@ -174,10 +174,10 @@ func (x *index) flushLocked() error {
 func (x *index) ensureFile() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, err := x.file.fs.Stat(x.file.name); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := x.file.fs.Stat(x.file.name()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := x.file.fs.Create(x.file.name)
+	f, err := x.file.fs.Create(x.file.name())
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (x *index) truncate(n int) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.loaded {
-		return fmt.Errorf("storage: truncate %s before it is loaded", x.file.name)
+		return fmt.Errorf("storage: truncate %s before it is loaded", x.file.name())
 	}
 	if n >= x.flushed {
 		x.pending = x.pending[:min(len(x.pending), (n-x.flushed)*x.entry)]
@@ -253,7 +253,7 @@ func (x *index) truncate(n int) error {
 		}
 		defer x.file.release()
 		if err := f.Truncate(int64(n) * int64(x.entry)); err != nil {
-			return fmt.Errorf("storage: truncate %s: %w", x.file.name, err)
+			return fmt.Errorf("storage: truncate %s: %w", x.file.name(), err)
 		}
 		x.flushed, x.pending, x.synced = n, x.pending[:0], false
 	}
@@ -283,7 +283,7 @@ func (x *index) discard() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.file.drop()
-	if err := x.file.fs.Remove(x.file.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := x.file.fs.Remove(x.file.name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	x.reset()

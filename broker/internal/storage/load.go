@@ -66,7 +66,7 @@ func (l *Log) load() error {
 func (l *Log) finishLoad(snapshots []int64) error {
 	if l.start.Load() > l.end.Load() && l.Damaged() == nil {
 		// Everything below the start was to be deleted, and only such is left.
-		l.logger.Warn().Int64("start", l.start.Load()).Int64("end", l.end.Load()).Msg("the log ends before its start; it begins anew there")
+		l.logger().Warn().Int64("start", l.start.Load()).Int64("end", l.end.Load()).Msg("the log ends before its start; it begins anew there")
 		return l.reset(l.start.Load())
 	}
 	l.epochs.truncateStart(l.start.Load())
@@ -187,14 +187,14 @@ func (l *Log) loadEpochs() {
 		l.epochs.entries, err = decodeEpochs(data)
 	}
 	if err != nil {
-		l.logger.Warn().Err(err).Msg("the history of leader epochs cannot be read; it is taken from the batches of the last segment")
+		l.logger().Warn().Err(err).Msg("the history of leader epochs cannot be read; it is taken from the batches of the last segment")
 	}
 }
 
 // loadSealed takes over a segment that is followed by another: it was durable as
 // a whole before that one was made.
 func (l *Log) loadSealed(s *segment, nextBase int64) error {
-	info, err := l.env.FS.Stat(s.file.name)
+	info, err := l.env.FS.Stat(s.file.name())
 	if err != nil {
 		return err
 	}
@@ -271,7 +271,7 @@ func (l *Log) restoreProducers(s *segment, offset int64) error {
 			list, err = decodeSnapshot(data)
 		}
 		if err != nil {
-			l.logger.Warn().Err(err).Int64("offset", at).Msg("a producer snapshot cannot be read; the producers are taken from the batches since the one before")
+			l.logger().Warn().Err(err).Int64("offset", at).Msg("a producer snapshot cannot be read; the producers are taken from the batches since the one before")
 			continue
 		}
 		for _, p := range list {

@@ -38,11 +38,10 @@ type Env struct {
 // Locks, in this order: syncMu, mu, readMu. No lock but syncMu is held during an
 // fsync, except when a segment is rolled or the log is truncated.
 type Log struct {
-	env       Env
+	env       *Env // shared by the logs of a directory
 	dir       string
 	topic     string
 	partition int32
-	logger    zerolog.Logger
 
 	start  atomic.Int64
 	end    atomic.Int64
@@ -88,6 +87,13 @@ type Log struct {
 // tells, what precedes the damage can be read, writes fail with ErrFenced, and
 // ResetTo empties it for a new copy.
 func Open(env Env, dir string, cfg Config) (*Log, error) {
+	if env.Files == nil {
+		env.Files = NewFileCache(DefaultOpenFiles)
+	}
+	return open(&env, dir, cfg)
+}
+
+func open(env *Env, dir string, cfg Config) (*Log, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -95,13 +101,7 @@ func Open(env Env, dir string, cfg Config) (*Log, error) {
 	if !ok {
 		return nil, fmt.Errorf("storage: open %s: the directory must be named <topic>-<partition>", dir)
 	}
-	if env.Files == nil {
-		env.Files = NewFileCache(DefaultOpenFiles)
-	}
-	l := &Log{
-		env: env, dir: dir, topic: topic, partition: partition, snapshotAt: -1, recoveryPoint: -1,
-		logger: env.Logger.With().Str("log", path.Base(dir)).Logger(),
-	}
+	l := &Log{env: env, dir: dir, topic: topic, partition: partition, snapshotAt: -1, recoveryPoint: -1}
 	l.cfg.Store(&cfg)
 	if err := l.load(); err != nil {
 		for _, s := range l.segments {
@@ -127,6 +127,13 @@ func parseLogDir(name string) (topic string, partition int32, ok bool) {
 }
 
 func (l *Log) path(name string) string { return path.Join(l.dir, name) }
+
+// logger returns a logger that names the log. It is made when it is needed: kept, it
+// would be a third of what an idle log takes.
+func (l *Log) logger() *zerolog.Logger {
+	logger := l.env.Logger.With().Str("log", path.Base(l.dir)).Logger()
+	return &logger
+}
 
 // Topic and Partition say whose log it is, Dir where it is.
 func (l *Log) Topic() string    { return l.topic }
@@ -173,10 +180,10 @@ func (l *Log) fence(cause error) error {
 	}
 	if damage := new(DamageError); errors.As(cause, &damage) {
 		l.damage.Store(damage)
-		l.logger.Error().Err(cause).Msg("the log is damaged; it takes no more writes. Copy it again from another replica")
+		l.logger().Error().Err(cause).Msg("the log is damaged; it takes no more writes. Copy it again from another replica")
 		return f
 	}
-	l.logger.Error().Err(cause).Msg("the disk failed; the log takes no more writes. Check the disk and restart the broker")
+	l.logger().Error().Err(cause).Msg("the disk failed; the log takes no more writes. Check the disk and restart the broker")
 	if d := l.env.directory; d != nil {
 		d.fence(cause)
 	}
@@ -185,7 +192,7 @@ func (l *Log) fence(cause error) error {
 
 // damaged fences the log because of bytes that were durable and are wrong now.
 func (l *Log) damaged(s *segment, position, offset int64, err error) error {
-	return l.fence(&DamageError{File: s.file.name, Position: position, Offset: offset, Err: err})
+	return l.fence(&DamageError{File: s.file.name(), Position: position, Offset: offset, Err: err})
 }
 
 // SetConfig replaces the configuration. What it changes holds from the next

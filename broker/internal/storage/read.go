@@ -267,7 +267,7 @@ func (l *Log) unreadable(s *segment, position, offset int64, err error) error {
 	if errors.Is(err, errBadHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return l.damaged(s, position, offset, err)
 	}
-	return fmt.Errorf("storage: read %s at byte %d: %w", s.file.name, position, err)
+	return fmt.Errorf("storage: read %s at byte %d: %w", s.file.name(), position, err)
 }
 
 var errBadHeader = errors.New("storage: no batch header where one must be")
@@ -323,9 +323,11 @@ func (w *window) header(position, size int64) (record.Batch, error) {
 // An entry says that the batches from offset on lie at or after position.
 type hints struct {
 	mu      sync.Mutex
-	entries [8]hint
+	entries []hint // made by the first put, for a log that nobody reads needs none
 	next    int
 }
+
+const maxHints = 8
 
 type hint struct {
 	base, offset, position int64
@@ -351,6 +353,9 @@ func (h *hints) put(base, offset, position int64) {
 			return
 		}
 	}
+	if h.entries == nil {
+		h.entries = make([]hint, maxHints)
+	}
 	h.entries[h.next] = hint{base, offset, position}
 	h.next = (h.next + 1) % len(h.entries)
 }
@@ -358,5 +363,5 @@ func (h *hints) put(base, offset, position int64) {
 func (h *hints) clear() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.entries = [8]hint{}
+	clear(h.entries)
 }

@@ -163,7 +163,7 @@ func (l *Log) skipToRecoveryPoint(s *segment, f io.ReaderAt, r *recovery) error 
 	r.durable = max(r.durable, l.recoveryPoint)
 	position, err := l.positionOf(s, f, l.recoveryPoint, r.fileSize)
 	if err != nil {
-		l.logger.Warn().Err(err).Int64("offset", l.recoveryPoint).Msg("the index does not lead to the recovery point; the segment is read from its start")
+		l.logger().Warn().Err(err).Int64("offset", l.recoveryPoint).Msg("the index does not lead to the recovery point; the segment is read from its start")
 		return l.discardIndexes(s)
 	}
 	r.position, r.offset = position, l.recoveryPoint
@@ -277,7 +277,7 @@ func (l *Log) scanLast(s *segment, f io.ReaderAt, r *recovery) error {
 		bad, err = err, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", s.file.name, err)
+		return fmt.Errorf("read %s: %w", s.file.name(), err)
 	}
 	r.bad = bad
 	s.end.Store(next)
@@ -299,10 +299,10 @@ func (l *Log) settle(s *segment, f vfs.File, r *recovery) error {
 	if size > r.durableSize {
 		// Where writing in place takes new blocks, a full disk must not stop the start.
 		if err := rewrite(f, r.durableSize, size); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
-			return fmt.Errorf("write %s again: %w", s.file.name, err)
+			return fmt.Errorf("write %s again: %w", s.file.name(), err)
 		}
 		if err := f.Sync(); err != nil {
-			return fmt.Errorf("sync %s: %w", s.file.name, err)
+			return fmt.Errorf("sync %s: %w", s.file.name(), err)
 		}
 	}
 	if r.fileSize == size {
@@ -317,7 +317,7 @@ func (l *Log) settle(s *segment, f vfs.File, r *recovery) error {
 		return nil // the mark that is there says less, and no wrong
 	}
 	if r.bad != nil && !r.tailIsBlank(f, size) {
-		l.logger.Warn().Err(r.bad).Int64("offset", end).Int64("position", size).
+		l.logger().Warn().Err(r.bad).Int64("offset", end).Int64("position", size).
 			Msg("the log ends in a batch that was not written out before a crash; it is cut off, nothing acknowledged is lost")
 	}
 	// Cutting takes the mark away, so that the recovery point has to tell first what

@@ -51,7 +51,7 @@ func (s *segment) checkIndexes(interval int) error {
 func (l *Log) rebuildIndexes(s *segment, reason string) error {
 	s.health.Lock()
 	defer s.health.Unlock()
-	l.logger.Warn().Str("file", s.file.name).Str("reason", reason).Msg("indexes are made anew from the segment")
+	l.logger().Warn().Str("file", s.file.name()).Str("reason", reason).Msg("indexes are made anew from the segment")
 	f, err := s.file.acquire()
 	if err != nil {
 		return err

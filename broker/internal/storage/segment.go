@@ -82,7 +82,7 @@ func parseSegmentName(name, suffix string) (int64, bool) {
 
 func (l *Log) newSegment(base int64) *segment {
 	handleOf := func(suffix string) handle {
-		return handle{cache: l.env.Files, fs: l.env.FS, name: l.path(segmentName(base, suffix)), writable: true}
+		return handle{cache: l.env.Files, fs: l.env.FS, dir: l.dir, base: base, suffix: suffix, writable: true}
 	}
 	s := &segment{base: base, firstTime: -1}
 	s.file = handleOf(logSuffix)
@@ -104,7 +104,7 @@ func (l *Log) createSegment(base int64, durably bool) (*segment, error) {
 			return nil, fmt.Errorf("storage: create segment: %w", err)
 		}
 	}
-	f, err := l.env.FS.Create(s.file.name)
+	f, err := l.env.FS.Create(s.file.name())
 	if err != nil {
 		return nil, fmt.Errorf("storage: create segment: %w", err)
 	}
@@ -113,7 +113,7 @@ func (l *Log) createSegment(base int64, durably bool) (*segment, error) {
 	if durably {
 		if err := l.env.FS.SyncDir(l.dir); err != nil {
 			s.file.drop()
-			_ = l.env.FS.Remove(s.file.name)
+			_ = l.env.FS.Remove(s.file.name())
 			return nil, fmt.Errorf("storage: create segment: %w", err)
 		}
 	}
@@ -212,12 +212,12 @@ func (s *segment) trim(f vfs.File, sync bool) error {
 	}
 	s.marked = false
 	if err := f.Truncate(size); err != nil {
-		return fmt.Errorf("storage: trim %s: %w", s.file.name, err)
+		return fmt.Errorf("storage: trim %s: %w", s.file.name(), err)
 	}
 	s.allocated = size
 	if sync {
 		if err := f.Sync(); err != nil {
-			return fmt.Errorf("storage: sync %s: %w", s.file.name, err)
+			return fmt.Errorf("storage: sync %s: %w", s.file.name(), err)
 		}
 	}
 	return nil

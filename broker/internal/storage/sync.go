@@ -77,7 +77,7 @@ func (l *Log) beginSync(all bool) (syncTarget, error) {
 func (l *Log) endSync(t syncTarget, failed error) error {
 	defer t.segment.file.release()
 	if failed != nil {
-		return l.fence(fmt.Errorf("storage: sync %s: %w", t.segment.file.name, failed))
+		return l.fence(fmt.Errorf("storage: sync %s: %w", t.segment.file.name(), failed))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,7 +96,7 @@ func (l *Log) endSync(t syncTarget, failed error) error {
 		s.unpin()
 	}
 	if err := l.mark(s, t.file); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
-		return l.fence(fmt.Errorf("storage: write to %s: %w", s.file.name, err))
+		return l.fence(fmt.Errorf("storage: write to %s: %w", s.file.name(), err))
 	}
 	return nil
 }

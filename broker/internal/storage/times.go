@@ -123,7 +123,7 @@ func (l *Log) findTime(s *segment, from, at int64) (offset, timestamp int64, epo
 			}
 			offset, timestamp, err = firstAt(batch, from, at)
 			if err != nil {
-				return none(fmt.Errorf("storage: %s at byte %d: %w", s.file.name, position, err))
+				return none(fmt.Errorf("storage: %s at byte %d: %w", s.file.name(), position, err))
 			}
 			if offset >= 0 {
 				return offset, timestamp, batch.LeaderEpoch(), nil
