@@ -53,6 +53,7 @@ type App struct {
 	queryAddress string
 
 	globals  *globals // nil when the plan has none
+	standbys *standbys
 	paused   atomic.Bool
 	fatal    chan error
 	stopping atomic.Bool
@@ -197,6 +198,7 @@ func (a *App) connect(ctx context.Context) error {
 	// Whatever the guarantee, what others have aborted is not input, and changelogs
 	// may hold aborted records of a time when it was another.
 	a.fetcher = c.NewFetcher(client.FetcherConfig{BufferBytes: a.cfg.BufferBytes, ReadCommitted: true})
+	a.standbys = newStandbys(a)
 	if err := a.listenForQueries(); err != nil {
 		return err
 	}
@@ -270,6 +272,9 @@ func (a *App) disconnect() error {
 	for _, w := range a.workers {
 		w.abandon()
 		w.producer.Close()
+	}
+	if a.standbys != nil {
+		a.standbys.close()
 	}
 	if a.fetcher != nil {
 		a.fetcher.Close()

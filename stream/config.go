@@ -74,6 +74,18 @@ type Config struct {
 	StateDir string
 	// Stores opens the stores instead of StateDir. The App does not close it.
 	Stores state.Backend
+	// StandbyReplicas is how many warm copies there are of the state of each task, in other
+	// processes of the app: when a process is lost, its tasks go on where their copies are,
+	// without a rebuild. Fewer when there are not as many processes. The processes should
+	// have the same value: the group's leader goes by its own. Default 0, at most 16.
+	StandbyReplicas int
+	// AcceptableRecoveryLag is how many changelog offsets a process may have to restore of
+	// a task's state to count as caught up: tasks move to such processes at once, to
+	// others when they have warmed up. Default 10,000.
+	AcceptableRecoveryLag int64
+	// MaxWarmupReplicas is how many copies of state warm up at a time, in all processes
+	// together, for tasks that are to move. Default 2.
+	MaxWarmupReplicas int
 	// CacheBytes bounds the write-back caches of all operators together. Default
 	// 64 MiB.
 	CacheBytes int64
@@ -143,6 +155,12 @@ func (systemClock) Now() time.Time { return time.Now() }
 func (c Config) withDefaults() Config {
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 64 << 20
+	}
+	if c.AcceptableRecoveryLag == 0 {
+		c.AcceptableRecoveryLag = 10_000
+	}
+	if c.MaxWarmupReplicas == 0 {
+		c.MaxWarmupReplicas = 2
 	}
 	if c.CommitInterval == 0 {
 		c.CommitInterval = 100 * time.Millisecond
@@ -219,6 +237,15 @@ func (c Config) validate() error {
 	}
 	if c.Workers < 1 || c.Workers > 1024 {
 		complain("Workers is %d: use 1 to 1024", c.Workers)
+	}
+	if c.StandbyReplicas < 0 || c.StandbyReplicas > 16 {
+		complain("StandbyReplicas is %d: use 0 to 16", c.StandbyReplicas)
+	}
+	if c.AcceptableRecoveryLag < 1 {
+		complain("AcceptableRecoveryLag is %d: use 0 for the default or a positive number of offsets", c.AcceptableRecoveryLag)
+	}
+	if c.MaxWarmupReplicas < 1 {
+		complain("MaxWarmupReplicas is %d: use 0 for the default or a positive number", c.MaxWarmupReplicas)
 	}
 	if c.CacheBytes < 0 {
 		complain("CacheBytes is %d: use 0 for the default or a positive number", c.CacheBytes)

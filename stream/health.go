@@ -19,6 +19,8 @@ type Health struct {
 	Paused bool `json:"paused"`
 	// Tasks are those of this process, in order.
 	Tasks []TaskHealth `json:"tasks"`
+	// Standbys are the copies of other tasks' state in this process, in order.
+	Standbys []StandbyHealth `json:"standbys,omitempty"`
 }
 
 // TaskHealth tells how a task is.
@@ -56,6 +58,27 @@ type RestoreHealth struct {
 	Total    int64  `json:"total"`
 }
 
+// StandbyHealth tells how the copy of a task's state is.
+type StandbyHealth struct {
+	// Task is its plan.TaskID as a word.
+	Task string `json:"task"`
+	// WarmUp says that the task is to run in this process when the copy has caught up.
+	WarmUp bool `json:"warm_up"`
+	// Following is false while the stores are opened, and after a failure.
+	Following bool `json:"following"`
+	// Lag is what is left of all changelogs, in offsets.
+	Lag    int64          `json:"lag"`
+	Stores []StandbyStore `json:"stores,omitempty"`
+}
+
+// StandbyStore tells how far the copy of a store is, in changelog offsets.
+type StandbyStore struct {
+	Store string `json:"store"`
+	// Offset is the next to apply, End the end of the changelog at the last fetch.
+	Offset int64 `json:"offset"`
+	End    int64 `json:"end"`
+}
+
 // MarshalText makes a State the word for it in JSON.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
@@ -81,6 +104,11 @@ func (a *App) Health() Health {
 	a.mu.Unlock()
 	for _, id := range owned {
 		h.Tasks = append(h.Tasks, q.health(id))
+	}
+	for _, b := range a.standbys.following() {
+		b.mu.Lock()
+		h.Standbys = append(h.Standbys, b.health)
+		b.mu.Unlock()
 	}
 	return h
 }

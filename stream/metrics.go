@@ -30,6 +30,8 @@ type metrics struct {
 	storeBytes  *prometheus.GaugeVec
 	commits     prometheus.Histogram
 	tasks       prometheus.Gauge
+	standbys    prometheus.Gauge
+	standbyLag  *prometheus.GaugeVec
 }
 
 // counted is what the counters were told of a task.
@@ -67,10 +69,12 @@ func newMetrics(r prometheus.Registerer, app string) (*metrics, error) {
 			Namespace: "leat", Subsystem: "stream", Name: "commit_seconds", Help: "Time of a worker's commit.", ConstLabels: labels,
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}),
-		tasks: prometheus.NewGauge(gauge("tasks", "Tasks of this process.")),
+		tasks:      prometheus.NewGauge(gauge("tasks", "Tasks of this process.")),
+		standbys:   prometheus.NewGauge(gauge("standbys", "Tasks whose state this process has a copy of.")),
+		standbyLag: prometheus.NewGaugeVec(gauge("standby_lag_records", "Changelog offsets that the copy of a store is behind."), []string{"task", "store"}),
 	}
 	m.collectors = []prometheus.Collector{m.records, m.emitted, m.dropped, m.lag, m.streamTime, m.restoreLeft,
-		m.behind, m.busy, m.hits, m.misses, m.writes, m.cacheBytes, m.storeBytes, m.commits, m.tasks}
+		m.behind, m.busy, m.hits, m.misses, m.writes, m.cacheBytes, m.storeBytes, m.commits, m.tasks, m.standbys, m.standbyLag}
 	if r == nil {
 		return m, nil
 	}
@@ -161,5 +165,12 @@ func (m *metrics) forget(r *running) {
 	}
 	for i := range r.restores {
 		m.restoreLeft.DeleteLabelValues(name, r.restores[i].name)
+	}
+}
+
+// forgetStandby takes out what is told of a standby that has ended.
+func (m *metrics) forgetStandby(id plan.TaskID, p *plan.Plan) {
+	for _, spec := range p.SubTopologies[id.SubTopology].Stores {
+		m.standbyLag.DeleteLabelValues(id.String(), spec.Name)
 	}
 }

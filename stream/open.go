@@ -54,7 +54,8 @@ func (w *worker) open(ids []plan.TaskID) {
 	}
 }
 
-// changelogs are what the stores of a task write their changes to.
+// changelogs are what the stores of a task write their changes to, by store; nil for
+// those without a changelog.
 func (w *worker) changelogs(id plan.TaskID) []*client.ProducerTopic {
 	var out []*client.ProducerTopic
 	for _, spec := range w.app.plan.SubTopologies[id.SubTopology].Stores {
@@ -96,8 +97,10 @@ func (a *App) lookUp(ctx context.Context, r *running, writers []*client.Producer
 		}
 		r.result.begins[i] = begin{offset: offset}
 	}
+	warm := a.standbys.claim(r.id)
+	defer warm.close()
 	for i, spec := range sub.Stores {
-		s, err := a.openStore(ctx, r, spec, writers[i])
+		s, err := a.takeUpStore(ctx, r, spec, writers[i], warm)
 		if err != nil {
 			return fmt.Errorf("store %q: %w", spec.Name, err)
 		}
@@ -106,38 +109,72 @@ func (a *App) lookUp(ctx context.Context, r *running, writers []*client.Producer
 	return nil
 }
 
-// openStore opens a store and finds what its changelog holds.
-func (a *App) openStore(ctx context.Context, r *running, spec state.Spec, writer *client.ProducerTopic) (*task.LoggedStore, error) {
+// takeUpStore opens a store of a task, or takes over the warm copy of it.
+func (a *App) takeUpStore(ctx context.Context, r *running, spec state.Spec, topic *client.ProducerTopic, warm *warmCopy) (*task.LoggedStore, error) {
+	if topic == nil {
+		return a.openStore(ctx, r.id, spec, nil)
+	}
+	if c, ok := warm.find(spec.Name); ok {
+		bounds, err := a.changelogBounds(ctx, r.id, spec)
+		if err != nil {
+			return nil, err
+		}
+		if c.store.Promote(bounds) {
+			warm.take(spec.Name)
+			c.writer.topic, c.writer.task = topic, r
+			return c.store, nil
+		}
+		warm.drop(spec.Name)
+	}
+	return a.openStore(ctx, r.id, spec, &changelogWriter{topic: topic, task: r, partition: r.id.Partition})
+}
+
+// openStore opens a store and finds what its changelog holds; writer is nil for a store
+// without.
+func (a *App) openStore(ctx context.Context, id plan.TaskID, spec state.Spec, writer *changelogWriter) (*task.LoggedStore, error) {
 	var log task.Changelog
 	var bounds changelog.Bounds
 	if writer != nil {
-		p := client.Partition{Topic: plan.ChangelogTopic(a.cfg.AppID, spec.Name), Partition: r.id.Partition}
 		var err error
-		if bounds.Start, err = a.client.ListOffset(ctx, p, client.EarliestOffset); err != nil {
+		if bounds, err = a.changelogBounds(ctx, id, spec); err != nil {
 			return nil, err
 		}
-		if bounds.End, err = a.client.ListOffset(ctx, p, client.LatestOffset); err != nil {
-			return nil, err
-		}
-		log = changelogWriter{writer, r}
+		log = writer
 	}
-	return task.OpenStore(ctx, a.backend(spec), r.id, spec, log, bounds, a.checkpointInterval(r.id))
+	return task.OpenStore(ctx, a.backend(spec), id, spec, log, bounds, a.checkpointInterval(id))
 }
 
-// changelogWriter is one partition of a changelog topic.
+// changelogBounds looks up the ends of the changelog of a task's store.
+func (a *App) changelogBounds(ctx context.Context, id plan.TaskID, spec state.Spec) (b changelog.Bounds, err error) {
+	p := a.changelogPartition(id, spec)
+	if b.Start, err = a.client.ListOffset(ctx, p, client.EarliestOffset); err != nil {
+		return b, err
+	}
+	b.End, err = a.client.ListOffset(ctx, p, client.LatestOffset)
+	return b, err
+}
+
+// changelogPartition is the changelog of a task's store.
+func (a *App) changelogPartition(id plan.TaskID, spec state.Spec) client.Partition {
+	return client.Partition{Topic: plan.ChangelogTopic(a.cfg.AppID, spec.Name), Partition: id.Partition}
+}
+
+// changelogWriter is one partition of a changelog topic. Topic and task are nil as long as
+// the store is a standby's, which writes nothing.
 type changelogWriter struct {
-	topic *client.ProducerTopic
-	task  *running
+	topic     *client.ProducerTopic
+	task      *running
+	partition int32
 }
 
 // Append implements task.Changelog.
-func (c changelogWriter) Append(timestamp int64, key, value []byte) error {
+func (c *changelogWriter) Append(timestamp int64, key, value []byte) error {
 	c.task.logged = true
-	return c.topic.Append(c.task.id.Partition, timestamp, key, value, nil)
+	return c.topic.Append(c.partition, timestamp, key, value, nil)
 }
 
 // NextOffset implements task.Changelog.
-func (c changelogWriter) NextOffset() int64 { return c.topic.NextOffset(c.task.id.Partition) }
+func (c *changelogWriter) NextOffset() int64 { return c.topic.NextOffset(c.partition) }
 
 // takeOver makes the task of what was found, unless it has been closed since.
 func (w *worker) takeOver(r *running) {
@@ -192,9 +229,12 @@ func (w *worker) begin(r *running) error {
 		if from >= end {
 			continue
 		}
-		w.log.Info().Stringer("task", r.id).Str("store", sub.Stores[i].Name).Int64("offsets", end-from).Str("reason", string(reason)).
-			Msg("restoring a store from its changelog")
-		p := client.Partition{Topic: plan.ChangelogTopic(w.app.cfg.AppID, sub.Stores[i].Name), Partition: r.id.Partition}
+		message := "restoring a store from its changelog"
+		if reason == task.FromStandby {
+			message = "catching up with the changelog of a store from its warm copy"
+		}
+		w.log.Info().Stringer("task", r.id).Str("store", sub.Stores[i].Name).Int64("offsets", end-from).Str("reason", string(reason)).Msg(message)
+		p := w.app.changelogPartition(r.id, sub.Stores[i])
 		r.restores = append(r.restores, restore{
 			partition: p, store: s, name: sub.Stores[i].Name, begin: from, next: from, end: end,
 		})

@@ -109,6 +109,13 @@ func (q *queries) remove(id plan.TaskID) {
 	delete(q.restores, id)
 }
 
+// runs says whether a task runs in this process.
+func (q *queries) runs(id plan.TaskID) bool {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return q.tasks[id] != nil
+}
+
 // local answers from the tasks of this process.
 func (q *queries) local(req pageRequest) (page, error) {
 	q.mu.RLock()

@@ -4,18 +4,18 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
+	"github.com/leatlog/leat/state"
 	"github.com/leatlog/leat/stream/client"
 	"github.com/leatlog/leat/stream/internal/assign"
 	"github.com/leatlog/leat/topology/plan"
 )
 
 // groupProtocol names the assignor; a change of its messages needs a new name.
-const groupProtocol = "leat-sticky-2"
+const groupProtocol = "leat-sticky-3"
 
 // protocol is the assignor's name with what its tasks mean: the sub-topologies and the
 // topics that each of them reads. The group admits members of one protocol at a time, so
@@ -63,39 +63,105 @@ func (a *App) newGroup() *client.Group {
 // userData is what the group's leader learns of this process.
 func (a *App) userData() []byte {
 	a.status.setAssigned(false)
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	m := assign.Member{Capacity: a.cfg.Workers, Address: a.queryAddress}
+	a.mu.Lock()
 	for id := range a.owned {
 		m.Owned = append(m.Owned, id)
 	}
+	a.mu.Unlock()
 	slices.SortFunc(m.Owned, assign.CompareTasks)
-	m.Restored = a.held()
+	m.Standbys, m.Restored = a.held()
 	return assign.AppendMember(nil, m)
 }
 
-// held tells the tasks whose stores are on this process's disk, as badgerstore
-// lays them out: <task>/<store>/checkpoint. The time of the checkpoint stands for
-// the offset: the later, the less is to be restored.
-func (a *App) held() []assign.Restored {
-	if a.cfg.StateDir == "" {
-		return nil
+// held tells the tasks that this process follows, and how much it has of the state of each
+// task: all, of those that run; what it has reached, of those that it follows; what is
+// on disk of others.
+func (a *App) held() (standbys []plan.TaskID, out []assign.Restored) {
+	reached := make(map[plan.TaskID]uint64)
+	for _, b := range a.standbys.following() {
+		standbys = append(standbys, b.id)
+		reached[b.id] = b.reached()
 	}
-	var out []assign.Restored
+	q := a.queries.Load()
+	disk, _ := a.disk.(interface {
+		Held(task, store string) (state.Position, bool)
+	})
 	for _, id := range a.layout.Tasks {
-		for _, spec := range a.plan.SubTopologies[id.SubTopology].Stores {
-			info, err := os.Stat(filepath.Join(a.cfg.StateDir, id.String(), spec.Name, "checkpoint"))
-			if err == nil {
-				out = append(out, assign.Restored{Task: id, Offset: uint64(max(0, info.ModTime().UnixMilli()))})
-				break
+		specs := a.changelogged(id)
+		if len(specs) == 0 {
+			continue
+		}
+		sum, followed := reached[id]
+		if !followed && disk != nil {
+			for _, spec := range specs {
+				if p, ok := disk.Held(id.String(), spec.Name); ok && !spec.InMemory {
+					sum += uint64(max(0, p.Offset))
+				}
 			}
+		}
+		if q != nil && q.runs(id) {
+			sum = assign.Current
+		}
+		if sum > 0 {
+			out = append(out, assign.Restored{Task: id, Offset: sum})
+		}
+	}
+	return standbys, out
+}
+
+// changelogged are the stores of a task that have a changelog: its state that can move.
+func (a *App) changelogged(id plan.TaskID) []state.Spec {
+	var out []state.Spec
+	for _, spec := range a.plan.SubTopologies[id.SubTopology].Stores {
+		if !spec.NoChangelog {
+			out = append(out, spec)
 		}
 	}
 	return out
 }
 
+// endsTimeout bounds how long an assignment waits for the ends of the changelogs.
+const endsTimeout = 5 * time.Second
+
+// changelogEnds returns, for each task that has state, the sum of the ends of its
+// changelogs. When the cluster does not tell, it goes by who holds most.
+func (a *App) changelogEnds(ctx context.Context, members []assign.Member) map[plan.TaskID]uint64 {
+	ends := make(map[plan.TaskID]uint64)
+	var partitions []client.Partition
+	for _, id := range a.layout.Tasks {
+		for _, spec := range a.changelogged(id) {
+			ends[id] = 0
+			partitions = append(partitions, a.changelogPartition(id, spec))
+		}
+	}
+	if len(partitions) == 0 {
+		return ends
+	}
+	ctx, cancel := context.WithTimeout(ctx, endsTimeout)
+	defer cancel()
+	offsets, err := a.client.ListOffsets(ctx, partitions, client.LatestOffset, true)
+	if err != nil {
+		a.log.Warn().Err(err).Msg("the ends of the changelogs are not known; assigning tasks by who holds most of their state")
+		for _, m := range members {
+			for _, r := range m.Restored {
+				if _, stateful := ends[r.Task]; stateful && r.Offset != assign.Current {
+					ends[r.Task] = max(ends[r.Task], r.Offset)
+				}
+			}
+		}
+		return ends
+	}
+	for _, id := range a.layout.Tasks {
+		for _, spec := range a.changelogged(id) {
+			ends[id] += uint64(max(0, offsets[a.changelogPartition(id, spec)]))
+		}
+	}
+	return ends
+}
+
 // assign runs on the group's leader: it deals the tasks out.
-func (a *App) assign(_ context.Context, members []client.Member) ([]client.Assignment, error) {
+func (a *App) assign(ctx context.Context, members []client.Member) ([]client.Assignment, error) {
 	list := make([]assign.Member, len(members))
 	for i, m := range members {
 		decoded, err := assign.DecodeMember(m.UserData)
@@ -105,13 +171,18 @@ func (a *App) assign(_ context.Context, members []client.Member) ([]client.Assig
 		decoded.ID = m.ID
 		list[i] = decoded
 	}
-	tasks, moving := assign.Cooperative(a.layout.Tasks, list)
-	a.log.Info().Int("members", len(members)).Int("tasks", len(a.layout.Tasks)).Int("moving", moving).Msg("assigned the tasks")
-	owners := assign.Owners(tasks, list)
-	out := make([]client.Assignment, len(tasks))
-	for i, t := range tasks {
-		out[i] = client.Assignment{Member: t.Member, UserData: assign.AppendTasks(nil, t.Tasks, owners), Partitions: make(map[string][]int32)}
-		for _, id := range t.Tasks {
+	shares, moving := assign.Cooperative(assign.Goal{
+		Tasks: a.layout.Tasks, Ends: a.changelogEnds(ctx, list), Standbys: a.cfg.StandbyReplicas,
+		AcceptableLag: uint64(a.cfg.AcceptableRecoveryLag), WarmUps: a.cfg.MaxWarmupReplicas,
+	}, list)
+	owners := assign.Owners(shares, list)
+	out := make([]client.Assignment, len(shares))
+	standbys := 0
+	for i, s := range shares {
+		standbys += len(s.Standbys)
+		told := assign.Told{Tasks: s.Tasks, Standbys: s.Standbys, Owners: owners}
+		out[i] = client.Assignment{Member: s.Member, UserData: assign.AppendTold(nil, told), Partitions: make(map[string][]int32)}
+		for _, id := range s.Tasks {
 			for _, p := range a.sourcePartitions(id) {
 				if !slices.Contains(out[i].Partitions[p.Topic], p.Partition) {
 					out[i].Partitions[p.Topic] = append(out[i].Partitions[p.Topic], p.Partition)
@@ -119,6 +190,7 @@ func (a *App) assign(_ context.Context, members []client.Member) ([]client.Assig
 			}
 		}
 	}
+	a.log.Info().Int("members", len(members)).Int("tasks", len(a.layout.Tasks)).Int("moving", moving).Int("standbys", standbys).Msg("assigned the tasks")
 	return out, nil
 }
 
@@ -134,27 +206,25 @@ func (a *App) sourcePartitions(id plan.TaskID) []client.Partition {
 }
 
 // assigned takes up an assignment: tasks that leave are committed and closed
-// first, everywhere, then those that come are opened. It asks for another round
+// first, everywhere, then those that come are opened, on their warm copies if there are, and
+// then come the standbys, which may follow tasks that have left. It asks for another round
 // when this process has given up tasks that wait for a new owner.
 func (a *App) assigned(userData []byte) (rejoin bool, err error) {
 	if a.stopping.Load() {
 		return false, nil
 	}
-	tasks, owners, err := assign.DecodeTasks(userData)
+	told, err := assign.DecodeTold(userData)
 	if err != nil {
 		return false, err
 	}
-	a.queries.Load().setOwners(owners)
-	for _, id := range tasks {
-		if _, found := slices.BinarySearchFunc(a.layout.Tasks, id, assign.CompareTasks); !found {
-			return false, fmt.Errorf("the group's leader assigned task %s, which this program's topology does not have: "+
-				"all processes of an app must run the same topology", id)
-		}
+	a.queries.Load().setOwners(told.Owners)
+	if err := a.knows(told); err != nil {
+		return false, err
 	}
 	a.mu.Lock()
 	before := a.owned
 	a.mu.Unlock()
-	placed := a.place(tasks, before)
+	placed := a.place(told.Tasks, before)
 	closing := make(map[*worker]<-chan struct{})
 	for _, w := range a.workers {
 		var leave []plan.TaskID
@@ -175,6 +245,7 @@ func (a *App) assigned(userData []byte) (rejoin bool, err error) {
 			rejoin = true
 		}
 	}
+	a.standbys.settle(told.Standbys, placed)
 	a.mu.Lock()
 	a.owned = placed
 	a.mu.Unlock()
@@ -191,10 +262,26 @@ func (a *App) assigned(userData []byte) (rejoin bool, err error) {
 			w.add(come)
 		}
 	}
+	a.standbys.follow(told.Standbys)
 	a.metrics.tasks.Set(float64(len(placed)))
-	a.log.Info().Int("tasks", len(placed)).Bool("more_to_come", rejoin).Msg("took up the assignment")
+	a.log.Info().Int("tasks", len(placed)).Int("standbys", len(told.Standbys)).Bool("more_to_come", rejoin).Msg("took up the assignment")
 	a.status.setAssigned(!rejoin)
 	return rejoin, nil
+}
+
+// knows checks that an assignment is one of this topology.
+func (a *App) knows(told assign.Told) error {
+	tasks := slices.Clone(told.Tasks)
+	for _, s := range told.Standbys {
+		tasks = append(tasks, s.Task)
+	}
+	for _, id := range tasks {
+		if _, found := slices.BinarySearchFunc(a.layout.Tasks, id, assign.CompareTasks); !found {
+			return fmt.Errorf("the group's leader assigned task %s, which this program's topology does not have: "+
+				"all processes of an app must run the same topology", id)
+		}
+	}
+	return nil
 }
 
 // place spreads the process's tasks over its workers; it moves as few as it can.

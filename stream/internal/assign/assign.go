@@ -5,13 +5,14 @@
 // What members tell when they join, and what the leader tells them, travels as
 // bytes (integers are unsigned varints):
 //
-//	joining:   version (1) | capacity | n | n × task | m | m × { task, restored } | address
-//	assigned:  version (1) | n | n × task | m | m × { address, n | n × task }
+//	joining:   version (1) | capacity | n | n × task | s | s × task | m | m × { task, restored } | address
+//	assigned:  version (1) | n | n × task | s | s × { task, warm-up (0, 1) } | m | m × { address, n | n × task, s | s × task }
 //	task:      sub-topology | partition
 //	address:   length | bytes
 package assign
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -26,7 +27,10 @@ type Member struct {
 	Capacity int
 	// Owned are the tasks it runs, or has not given up yet.
 	Owned []plan.TaskID
-	// Restored are the tasks whose state it holds on disk.
+	// Standbys are the tasks that it follows.
+	Standbys []plan.TaskID
+	// Restored are the tasks whose state it holds, whether it runs or follows them or has
+	// them on disk.
 	Restored []Restored
 	// Address is where it answers queries, "" when it does not; MaxAddress bytes at most.
 	Address string
@@ -35,70 +39,50 @@ type Member struct {
 // MaxAddress is how long an address may be.
 const MaxAddress = 512
 
-// Owner says where the tasks of a member can be queried.
+// Owner says where the tasks of a member, and its copies of others, can be queried.
 type Owner struct {
-	Address string
-	Tasks   []plan.TaskID
+	Address  string
+	Tasks    []plan.TaskID
+	Standbys []plan.TaskID
 }
+
+// Current is a Restored.Offset: the member runs the task, so that it has all of its state.
+const Current = math.MaxUint64
 
 // Restored says how much of a task's state a member holds.
 type Restored struct {
 	Task plan.TaskID
-	// Offset orders the holders of a task: the sum of the changelog offsets that
-	// their stores hold, or another measure that grows with what is restored.
+	// Offset is the sum of the changelog offsets that its stores hold, or Current.
 	Offset uint64
 }
 
-// Tasks is what a member is to run.
-type Tasks struct {
+// Standby is a task whose changelogs a member follows, to have a warm copy of its stores.
+type Standby struct {
+	Task plan.TaskID
+	// WarmUp says that the task is to run on this member as soon as the copy has caught up:
+	// the member asks for another assignment then.
+	WarmUp bool
+}
+
+// Share is what a member is to run and to follow.
+type Share struct {
 	// Member is the member's ID.
 	Member string
-	// Tasks are ordered.
-	Tasks []plan.TaskID
+	// Tasks and Standbys are ordered; no task is in both.
+	Tasks    []plan.TaskID
+	Standbys []Standby
 }
 
 // Assign gives every task to one member, as evenly as the capacities allow. A
 // task stays with its owner unless that owner has too many; a task without
 // owner goes where most of its state is. Results are ordered by member.
-func Assign(tasks []plan.TaskID, members []Member) []Tasks {
+func Assign(tasks []plan.TaskID, members []Member) []Share {
 	if len(members) == 0 {
 		return nil
 	}
-	a := newAssignment(tasks, members)
-	a.keepOwned()
-	a.giveRest()
-	out := make([]Tasks, len(a.members))
-	for i, m := range a.members {
-		slices.SortFunc(m.tasks, CompareTasks)
-		out[i] = Tasks{Member: m.ID, Tasks: m.tasks}
-	}
-	return out
-}
-
-// Cooperative is Assign in the steps of KIP-429: a task that moves is given to
-// nobody while its owner still runs it. The owner gives it up and joins again,
-// and the next assignment hands it over. moving counts those tasks.
-func Cooperative(tasks []plan.TaskID, members []Member) (assigned []Tasks, moving int) {
-	owner := make(map[plan.TaskID]string)
-	for _, m := range sorted(members) {
-		for _, t := range m.Owned {
-			if _, taken := owner[t]; !taken {
-				owner[t] = m.ID
-			}
-		}
-	}
-	assigned = Assign(tasks, members)
-	for i := range assigned {
-		assigned[i].Tasks = slices.DeleteFunc(assigned[i].Tasks, func(t plan.TaskID) bool {
-			held, ok := owner[t]
-			moves := ok && held != assigned[i].Member
-			if moves {
-				moving++
-			}
-			return moves
-		})
-	}
-	return assigned, moving
+	a := newAssignment(Goal{Tasks: tasks}, members)
+	a.balance()
+	return a.shares()
 }
 
 // CompareTasks orders tasks by sub-topology and partition.
@@ -122,6 +106,7 @@ type load struct {
 	tasks    []plan.TaskID
 	bySub    map[int]int // tasks of each sub-topology
 	restored map[plan.TaskID]uint64
+	standbys []Standby
 }
 
 func (m *load) give(t plan.TaskID) {
@@ -129,14 +114,20 @@ func (m *load) give(t plan.TaskID) {
 	m.bySub[t.SubTopology]++
 }
 
+// assignment deals tasks out.
 type assignment struct {
+	goal    Goal
 	tasks   []plan.TaskID // ordered, each once
 	members []*load       // ordered by ID
 	given   map[plan.TaskID]bool
+	owner   map[plan.TaskID]*load // who runs a task, or has not given it up yet
 }
 
-func newAssignment(tasks []plan.TaskID, members []Member) *assignment {
-	a := &assignment{tasks: slices.Clone(tasks), given: make(map[plan.TaskID]bool, len(tasks))}
+func newAssignment(goal Goal, members []Member) *assignment {
+	a := &assignment{
+		goal: goal, tasks: slices.Clone(goal.Tasks),
+		given: make(map[plan.TaskID]bool, len(goal.Tasks)), owner: make(map[plan.TaskID]*load),
+	}
 	slices.SortFunc(a.tasks, CompareTasks)
 	a.tasks = slices.Compact(a.tasks)
 	for _, m := range sorted(members) {
@@ -145,10 +136,32 @@ func newAssignment(tasks []plan.TaskID, members []Member) *assignment {
 		for _, r := range m.Restored {
 			l.restored[r.Task] = r.Offset
 		}
+		for _, t := range m.Owned {
+			if a.owner[t] == nil {
+				a.owner[t] = l
+			}
+		}
 		a.members = append(a.members, l)
 	}
 	a.setTargets()
 	return a
+}
+
+// balance deals all tasks out, wherever their state is.
+func (a *assignment) balance() {
+	a.keepOwned()
+	a.giveRest()
+}
+
+// shares returns what was dealt out.
+func (a *assignment) shares() []Share {
+	out := make([]Share, len(a.members))
+	for i, m := range a.members {
+		slices.SortFunc(m.tasks, CompareTasks)
+		slices.SortFunc(m.standbys, func(x, y Standby) int { return CompareTasks(x.Task, y.Task) })
+		out[i] = Share{Member: m.ID, Tasks: m.tasks, Standbys: m.standbys}
+	}
+	return out
 }
 
 // setTargets shares the number of tasks out in proportion to the capacities.
@@ -184,7 +197,8 @@ func (a *assignment) setTargets() {
 }
 
 // keepOwned leaves tasks where they are, up to each member's target. A member
-// with too many gives up those of the sub-topologies it has most of.
+// with too many gives up those of the sub-topologies it has most of, and of these
+// first those that members with room have a warm copy of.
 func (a *assignment) keepOwned() {
 	known := make(map[plan.TaskID]bool, len(a.tasks))
 	for _, t := range a.tasks {
@@ -193,16 +207,17 @@ func (a *assignment) keepOwned() {
 	for _, m := range a.members {
 		owned := slices.Clone(m.Owned)
 		slices.SortFunc(owned, CompareTasks)
-		owned = slices.DeleteFunc(slices.Compact(owned), func(t plan.TaskID) bool { return !known[t] || a.given[t] })
+		owned = slices.DeleteFunc(slices.Compact(owned), func(t plan.TaskID) bool { return !known[t] || a.owner[t] != m })
 		counts := make(map[int]int)
 		for _, t := range owned {
 			counts[t.SubTopology]++
 		}
 		for len(owned) > m.target {
-			drop := 0
+			drop, dropWarm := 0, false
 			for i, t := range owned {
-				if counts[t.SubTopology] >= counts[owned[drop].SubTopology] {
-					drop = i // the last of the largest
+				warm, more := a.warmElsewhere(t), counts[t.SubTopology]-counts[owned[drop].SubTopology]
+				if more > 0 || more == 0 && (warm || !dropWarm) {
+					drop, dropWarm = i, warm // the last of the largest
 				}
 			}
 			counts[owned[drop].SubTopology]--
@@ -213,6 +228,14 @@ func (a *assignment) keepOwned() {
 			m.give(t)
 		}
 	}
+}
+
+// warmElsewhere says that a member which is to have more tasks than it owns has caught up
+// with the state of a task that it does not run.
+func (a *assignment) warmElsewhere(t plan.TaskID) bool {
+	return a.stateful(t) && slices.ContainsFunc(a.members, func(m *load) bool {
+		return m != a.owner[t] && len(m.Owned) < m.target && m.restored[t] > 0 && a.caughtUp(m, t)
+	})
 }
 
 // giveRest deals out the tasks that nobody keeps: first those with state

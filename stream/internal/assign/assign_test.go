@@ -38,7 +38,7 @@ func drawMembers(t *rapid.T, tasks []plan.TaskID) []Member {
 	return members
 }
 
-func owners(assigned []Tasks) map[plan.TaskID]string {
+func owners(assigned []Share) map[plan.TaskID]string {
 	out := make(map[plan.TaskID]string)
 	for _, a := range assigned {
 		for _, t := range a.Tasks {
@@ -117,7 +117,7 @@ func TestTasksComeBackToTheirState(t *testing.T) {
 		{ID: "a", Restored: []Restored{{tasks[2], 10}, {tasks[3], 5}}},
 		{ID: "b", Restored: []Restored{{tasks[3], 9}, {tasks[0], 1}}},
 	}
-	want := []Tasks{{"a", []plan.TaskID{tasks[1], tasks[2]}}, {"b", []plan.TaskID{tasks[0], tasks[3]}}}
+	want := []Share{{Member: "a", Tasks: []plan.TaskID{tasks[1], tasks[2]}}, {Member: "b", Tasks: []plan.TaskID{tasks[0], tasks[3]}}}
 	if got := Assign(tasks, members); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -144,12 +144,12 @@ func TestSubTopologiesSpread(t *testing.T) {
 }
 
 // Repeating "give up, join again" hands every task over without two owners.
-func TestCooperativeConverges(t *testing.T) {
+func TestStatelessTasksAreHandedOver(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tasks := drawTasks(t)
 		members := drawMembers(t, tasks)
 		for round := 0; ; round++ {
-			assigned, moving := Cooperative(tasks, members)
+			assigned, moving := Cooperative(Goal{Tasks: tasks}, members)
 			owner := make(map[plan.TaskID]string)
 			for _, m := range members {
 				for _, task := range m.Owned {
@@ -181,6 +181,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tasks := drawTasks(t)
 		m := drawMembers(t, tasks)[0]
+		m.Standbys = tasks
 		m.Address = rapid.StringN(0, 20, 80).Draw(t, "address")
 		got, err := DecodeMember(AppendMember(nil, m))
 		m.ID = ""
@@ -188,13 +189,14 @@ func TestMessagesRoundTrip(t *testing.T) {
 			t.Errorf("member %+v, %v; want %+v", got, err, m)
 		}
 		m.ID, m.Address = "m", "host:1"
-		owners := Owners([]Tasks{{Member: "m", Tasks: tasks}, {Member: "silent", Tasks: tasks}}, []Member{m, {ID: "silent"}})
-		if len(tasks) > 0 && (len(owners) != 1 || owners[0].Address != "host:1") {
+		shares := []Share{{Member: "m", Tasks: tasks, Standbys: []Standby{{plan.TaskID{Partition: 99}, true}, {plan.TaskID{SubTopology: 300}, false}}}, {Member: "silent", Tasks: tasks}}
+		owners := Owners(shares, []Member{m, {ID: "silent"}})
+		if len(owners) != 1 || owners[0].Address != "host:1" || len(owners[0].Standbys) != 2 {
 			t.Errorf("owners %v", owners)
 		}
-		back, told, err := DecodeTasks(AppendTasks(nil, tasks, owners))
-		if err != nil || !reflect.DeepEqual(back, tasks) || !reflect.DeepEqual(told, owners) {
-			t.Errorf("tasks %v, owners %v, %v", back, told, err)
+		told := Told{Tasks: tasks, Standbys: shares[0].Standbys, Owners: owners}
+		if back, err := DecodeTold(AppendTold(nil, told)); err != nil || !reflect.DeepEqual(back, told) {
+			t.Errorf("told %+v, %v; want %+v", back, err, told)
 		}
 	})
 }
@@ -207,7 +209,7 @@ func FuzzDecodeMember(f *testing.F) {
 		} else if err == nil && len(m.Owned)+len(m.Restored) > len(b) {
 			t.Fatalf("%d tasks out of %d bytes", len(m.Owned)+len(m.Restored), len(b))
 		}
-		if _, _, err := DecodeTasks(b); err != nil && !errors.Is(err, ErrMessage) {
+		if _, err := DecodeTold(b); err != nil && !errors.Is(err, ErrMessage) {
 			t.Fatal(err)
 		}
 	})

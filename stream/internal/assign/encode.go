@@ -10,7 +10,7 @@ import (
 )
 
 // version leads every message; others are refused.
-const version = 2
+const version = 3
 
 // ErrMessage says that bytes are none of this package's messages.
 var ErrMessage = errors.New("assign: message is not valid")
@@ -19,7 +19,7 @@ var ErrMessage = errors.New("assign: message is not valid")
 func AppendMember(dst []byte, m Member) []byte {
 	dst = append(dst, version)
 	dst = binary.AppendUvarint(dst, uint64(max(1, m.Capacity)))
-	dst = appendTasks(dst, m.Owned)
+	dst = appendTasks(appendTasks(dst, m.Owned), m.Standbys)
 	dst = binary.AppendUvarint(dst, uint64(len(m.Restored)))
 	for _, r := range m.Restored {
 		dst = appendTask(dst, r.Task)
@@ -35,6 +35,7 @@ func DecodeMember(b []byte) (Member, error) {
 	var m Member
 	m.Capacity = int(d.uvarint(math.MaxInt16))
 	m.Owned = d.tasks()
+	m.Standbys = d.tasks()
 	n := d.count()
 	for range n {
 		t := d.task()
@@ -44,42 +45,69 @@ func DecodeMember(b []byte) (Member, error) {
 	return m, d.done()
 }
 
-// AppendTasks appends what the leader tells a member: its tasks, and where those of all
-// can be queried.
-func AppendTasks(dst []byte, tasks []plan.TaskID, owners []Owner) []byte {
-	dst = appendTasks(append(dst, version), tasks)
-	dst = binary.AppendUvarint(dst, uint64(len(owners)))
-	for _, o := range owners {
-		dst = appendTasks(appendAddress(dst, o.Address), o.Tasks)
+// Told is what the leader tells a member.
+type Told struct {
+	Tasks    []plan.TaskID
+	Standbys []Standby
+	// Owners say where the tasks of all members can be queried.
+	Owners []Owner
+}
+
+// AppendTold appends what the leader tells a member.
+func AppendTold(dst []byte, told Told) []byte {
+	dst = appendTasks(append(dst, version), told.Tasks)
+	dst = binary.AppendUvarint(dst, uint64(len(told.Standbys)))
+	for _, s := range told.Standbys {
+		warmUp := uint64(0)
+		if s.WarmUp {
+			warmUp = 1
+		}
+		dst = binary.AppendUvarint(appendTask(dst, s.Task), warmUp)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(told.Owners)))
+	for _, o := range told.Owners {
+		dst = appendTasks(appendTasks(appendAddress(dst, o.Address), o.Tasks), o.Standbys)
 	}
 	return dst
 }
 
-// DecodeTasks reads what AppendTasks wrote; no bytes are no tasks.
-func DecodeTasks(b []byte) (tasks []plan.TaskID, owners []Owner, err error) {
+// DecodeTold reads what AppendTold wrote; no bytes are no tasks.
+func DecodeTold(b []byte) (Told, error) {
+	var told Told
 	if len(b) == 0 {
-		return nil, nil, nil
+		return told, nil
 	}
 	d := decoder{b: b}
 	d.version()
-	tasks = d.tasks()
+	told.Tasks = d.tasks()
 	for range d.count() {
-		address := d.address()
-		owners = append(owners, Owner{Address: address, Tasks: d.tasks()})
+		s := Standby{Task: d.task()}
+		s.WarmUp = d.uvarint(1) == 1
+		told.Standbys = append(told.Standbys, s)
 	}
-	return tasks, owners, d.done()
+	for range d.count() {
+		o := Owner{Address: d.address()}
+		o.Tasks = d.tasks()
+		o.Standbys = d.tasks()
+		told.Owners = append(told.Owners, o)
+	}
+	return told, d.done()
 }
 
-// Owners lists where the tasks that were given out can be queried.
-func Owners(assigned []Tasks, members []Member) []Owner {
+// Owners lists where the tasks that were given out can be queried, and their copies.
+func Owners(shares []Share, members []Member) []Owner {
 	addresses := make(map[string]string, len(members))
 	for _, m := range members {
 		addresses[m.ID] = m.Address
 	}
 	var out []Owner
-	for _, a := range assigned {
-		if address := addresses[a.Member]; address != "" && len(a.Tasks) > 0 {
-			out = append(out, Owner{Address: address, Tasks: a.Tasks})
+	for _, a := range shares {
+		o := Owner{Address: addresses[a.Member], Tasks: a.Tasks}
+		for _, s := range a.Standbys {
+			o.Standbys = append(o.Standbys, s.Task)
+		}
+		if o.Address != "" && len(o.Tasks)+len(o.Standbys) > 0 {
+			out = append(out, o)
 		}
 	}
 	return out

@@ -26,6 +26,8 @@ type LoggedStore struct {
 	name     string
 	log      Changelog           // nil: the store has none
 	restorer *changelog.Restorer // nil when it is restored
+	followed bool                // it was a standby's
+	kept     int64               // where restorer was when the engine last had all of it; -1 never
 	position state.Position
 	records  []changelog.Record // reused
 }
@@ -38,7 +40,7 @@ func OpenStore(ctx context.Context, backend state.Backend, id plan.TaskID, spec 
 	if err != nil {
 		return nil, err
 	}
-	s := &LoggedStore{name: spec.Name, log: log, position: state.Position{LeaderEpoch: -1}}
+	s := &LoggedStore{name: spec.Name, log: log, kept: -1, position: state.Position{LeaderEpoch: -1}}
 	cfg := changelog.Config{Spec: spec, Engine: engine, CheckpointInterval: interval}
 	if log != nil {
 		cfg.Append = func(key, value []byte, timestamp int64) error { return log.Append(timestamp, key, value) }
@@ -61,6 +63,9 @@ func (s *LoggedStore) RestoreFrom() (next, end int64, reason changelog.Reason) {
 		return 0, 0, changelog.FromCheckpoint
 	}
 	p := s.restorer.Progress()
+	if s.followed {
+		return p.Next, p.End, FromStandby
+	}
 	return p.Next, p.End, s.restorer.Reason()
 }
 
@@ -86,7 +91,7 @@ func (s *LoggedStore) Restored() error {
 	}
 	// What the checkpoint covers needs no other.
 	if s.restorer.Reason() != changelog.FromCheckpoint || s.restorer.Progress().Records > 0 {
-		if err := s.restorer.Finish(); err != nil {
+		if err := s.Keep(); err != nil {
 			return err
 		}
 	}
