@@ -55,7 +55,7 @@ type example struct {
 	done chan error
 }
 
-func start(t *testing.T, dir, name, address string, read func(context.Context, time.Time) ([]Sample, error)) *example {
+func start(t *testing.T, dir, name string, addresses []string, read func(context.Context, time.Time) ([]Sample, error)) *example {
 	t.Helper()
 	out, err := os.Create(filepath.Join(dir, name))
 	if err != nil {
@@ -66,7 +66,7 @@ func start(t *testing.T, dir, name, address string, read func(context.Context, t
 	o := options{Options: local.Options{DataDir: dir}, http: "127.0.0.1:0", interval: 10 * time.Millisecond, read: read}
 	go func() {
 		defer out.Close()
-		e.done <- runOn(ctx, o, &local.Cluster{Bootstrap: []string{address}, StateDir: filepath.Join(dir, "state")}, out)
+		e.done <- runOn(ctx, o, &local.Cluster{Bootstrap: addresses, StateDir: filepath.Join(dir, "state")}, out)
 	}()
 	return e
 }
@@ -87,14 +87,37 @@ func (e *example) end() {
 // equals the batch computation over all samples of both runs.
 func TestRunsAndGoesOn(t *testing.T) {
 	b := brokertest.Start(t)
+	runAndGoOn(t, []string{b.Addr()}, func() {})
+}
+
+// The same on a cluster of three, whose nodes are killed while the example runs.
+func TestRunsOnACluster(t *testing.T) {
+	c := brokertest.StartCluster(t, 3, brokertest.Set("default.replication.factor", "3"), brokertest.Set("min.insync.replicas", "2"))
+	next := 0
+	runAndGoOn(t, c.Addrs(), func() {
+		c.Kill(next)
+		c.Restart(next)
+		next++
+	})
+	if next == 0 {
+		t.Error("no node was killed")
+	}
+}
+
+// runAndGoOn starts the example, stops it and starts it again; each time disturb is called
+// when it runs.
+func runAndGoOn(t *testing.T, addresses []string, disturb func()) {
+	t.Helper()
 	dir := t.TempDir()
 	host := &fakeHost{now: time.Now().Add(-10 * time.Minute).Truncate(time.Minute)}
 	for i := range 2 {
-		e := start(t, dir, fmt.Sprintf("out%d", i), b.Addr(), host.read)
-		until := host.seconds() + 75
+		e := start(t, dir, fmt.Sprintf("out%d", i), addresses, host.read)
+		middle, until := host.seconds()+40, host.seconds()+75
+		waitFor(t, func() bool { return ended(t, e.done) || host.seconds() > middle })
+		disturb()
 		waitFor(t, func() bool { return ended(t, e.done) || host.seconds() > until })
 		text := readFile(t, e.out)
-		if !strings.Contains(text, "Kafka: "+b.Addr()) {
+		if !strings.Contains(text, "Kafka: "+strings.Join(addresses, ",")) {
 			t.Errorf("start %d: %s", i, text)
 		}
 		url := regexp.MustCompile(`http://[0-9.:]+`).FindString(text)
@@ -102,8 +125,8 @@ func TestRunsAndGoesOn(t *testing.T) {
 		e.end()
 	}
 	// What was acknowledged and not yet read when it stopped is rolled up by the next.
-	e := start(t, dir, "out2", b.Addr(), func(context.Context, time.Time) ([]Sample, error) { return nil, nil })
-	checkRollups(t, b.Addr(), host)
+	e := start(t, dir, "out2", addresses, func(context.Context, time.Time) ([]Sample, error) { return nil, nil })
+	checkRollups(t, addresses, host)
 	e.end()
 }
 
@@ -142,9 +165,9 @@ func pageRows(t *testing.T, url string) []row {
 }
 
 // checkRollups reads host-metrics-rollup and compares it with what was sampled.
-func checkRollups(t *testing.T, address string, host *fakeHost) {
+func checkRollups(t *testing.T, addresses []string, host *fakeHost) {
 	t.Helper()
-	c, err := client.New(client.Config{Bootstrap: []string{address}})
+	c, err := client.New(client.Config{Bootstrap: addresses})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -62,27 +64,67 @@ func (c *Client) CreateTopics(ctx context.Context, topics ...NewTopic) error {
 	return errors.Join(failed...)
 }
 
-// awaitTopics waits until topics that were just made have this many partitions and
-// each of them a leader: a cluster answers before all of its brokers know of it.
+// askTimeout bounds the wait for one of several brokers that are asked the same.
+const askTimeout = time.Second
+
+// awaitTopics waits until all brokers that answer know topics that were just made with
+// this many partitions and each of them with a leader: a cluster answers when its
+// controller knows, and the next request may go to any broker.
 func (c *Client) awaitTopics(ctx context.Context, names []string, partitions int) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RetryTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
-		topics, err := c.Topics(ctx, names...)
+		topics, brokers, err := metadataOf(ctx, c.kgo, false, names)
 		if err != nil {
-			return err
+			return c.closedOr(err)
 		}
-		waiting := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-			t, ok := topics[name]
-			return ok && len(t.Partitions) >= partitions && !slices.ContainsFunc(t.Partitions, func(p PartitionState) bool { return p.Leader < 0 })
-		})
-		if len(waiting) == 0 {
+		waiting := unfinished(topics, names, partitions)
+		if waiting == "" && len(brokers) > 1 {
+			waiting = c.unfinishedOnSome(ctx, brokers, names, partitions)
+		}
+		if waiting == "" {
+			c.metadata.store(names, topics)
 			return nil
 		}
 		if !c.sleep(ctx, backoff(try)/5) {
-			return fmt.Errorf("client: topic %q was changed, but not all of its partitions have a leader: %w", waiting[0], ctx.Err())
+			return fmt.Errorf("client: topic %q was changed, but not all of its partitions have a leader: %w", waiting, ctx.Err())
 		}
 	}
+}
+
+// unfinished returns the name of a topic that has fewer partitions, or some without a
+// leader; none when there is no such topic.
+func unfinished(topics map[string]*Topic, names []string, partitions int) string {
+	for _, name := range names {
+		t, ok := topics[name]
+		if !ok || len(t.Partitions) < partitions || slices.ContainsFunc(t.Partitions, func(p PartitionState) bool { return p.Leader < 0 }) {
+			return name
+		}
+	}
+	return ""
+}
+
+// unfinishedOnSome returns the name of a topic that is unfinished for one of the brokers.
+// One that does not answer has to learn of it before it serves anybody.
+func (c *Client) unfinishedOnSome(ctx context.Context, brokers []int32, names []string, partitions int) string {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	found := make(chan string, len(brokers))
+	for _, id := range brokers {
+		go func() {
+			topics, _, err := metadataOf(ctx, c.kgo.Broker(int(id)), false, names)
+			if err != nil {
+				found <- ""
+				return
+			}
+			found <- unfinished(topics, names, partitions)
+		}()
+	}
+	waiting := ""
+	for range brokers {
+		waiting = cmp.Or(waiting, <-found)
+	}
+	return waiting
 }
 
 // DeleteTopics deletes topics; the error joins those of every topic that was

@@ -71,6 +71,16 @@ func (c *Client) AutoCreateTopic(ctx context.Context, name string) (*Topic, erro
 }
 
 func (c *Client) topics(ctx context.Context, create bool, names []string) (map[string]*Topic, error) {
+	topics, _, err := metadataOf(ctx, c.kgo, create, names)
+	if err != nil {
+		return nil, c.closedOr(err)
+	}
+	c.metadata.store(names, topics)
+	return topics, nil
+}
+
+// metadataOf asks for topics, and for the ids of the brokers.
+func metadataOf(ctx context.Context, asked kmsg.Requestor, create bool, names []string) (map[string]*Topic, []int32, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.AllowAutoTopicCreation = create
 	for _, name := range names {
@@ -81,9 +91,9 @@ func (c *Client) topics(ctx context.Context, create bool, names []string) (map[s
 	if len(names) == 0 {
 		req.Topics = nil
 	}
-	resp, err := req.RequestWith(ctx, c.kgo)
+	resp, err := req.RequestWith(ctx, asked)
 	if err != nil {
-		return nil, fmt.Errorf("client: metadata: %w", c.closedOr(err))
+		return nil, nil, fmt.Errorf("client: metadata: %w", err)
 	}
 	topics := make(map[string]*Topic, len(resp.Topics))
 	for i := range resp.Topics {
@@ -95,12 +105,15 @@ func (c *Client) topics(ctx context.Context, create bool, names []string) (map[s
 			if staleMetadata(rt.ErrorCode) {
 				continue // not there, or not there yet
 			}
-			return nil, fmt.Errorf("client: metadata of topic %q: %w", *rt.Topic, err)
+			return nil, nil, fmt.Errorf("client: metadata of topic %q: %w", *rt.Topic, err)
 		}
 		topics[*rt.Topic] = topicOf(rt)
 	}
-	c.metadata.store(names, topics)
-	return topics, nil
+	brokers := make([]int32, len(resp.Brokers))
+	for i := range resp.Brokers {
+		brokers[i] = resp.Brokers[i].NodeID
+	}
+	return topics, brokers, nil
 }
 
 func topicOf(rt *kmsg.MetadataResponseTopic) *Topic {
