@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -248,4 +249,44 @@ func TestMetadataLogRestoresAndListens(t *testing.T) {
 	if err := log.Restore(9, 3, []byte("junk")); err == nil {
 		t.Error("a damaged snapshot is restored")
 	}
+}
+
+// Who waits for an image gets the first that is as wanted, or the latest after a time.
+func TestMetadataLogCallsWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newMetadataLog(zerolog.Nop())
+		stop := make(chan struct{})
+		defer close(stop)
+		go log.listen(stop, func(*metadata.Image, *metadata.Delta) {})
+		apply := func(offset int64, name string) {
+			log.Apply(quorum.Entry{Offset: offset, Value: metadata.Encode([]metadata.Change{&metadata.TopicChange{Name: name, ID: metadata.UUID{byte(offset + 1)}}})})
+		}
+		knows := func(name string) func(*metadata.Image) bool {
+			return func(image *metadata.Image) bool { _, ok := image.Topic(name); return ok }
+		}
+		calls := make(chan string, 9)
+		wait := func(name string) {
+			log.whenWanted(knows(name), time.Second, func(image *metadata.Image) { calls <- fmt.Sprint(name, " at ", image.Offset()) })
+		}
+		wait("second")
+		wait("never")
+		apply(0, "first")
+		synctest.Wait()
+		if len(calls) != 0 {
+			t.Errorf("called too early: %s", <-calls)
+		}
+		wait("first")
+		apply(1, "second")
+		apply(2, "third")
+		for _, want := range []string{"first at 0", "second at 1", "never at 2"} {
+			if got := <-calls; got != want {
+				t.Errorf("called: %s, want %s", got, want)
+			}
+		}
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		if len(log.watchers) != 0 {
+			t.Errorf("%d still wait", len(log.watchers))
+		}
+	})
 }

@@ -2,8 +2,10 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -37,14 +39,22 @@ type metadataLog struct {
 	failed    bool         // an entry could not be applied; no later one is
 	leader    atomic.Int64 // leader and epoch, as packed
 
-	mu      sync.Mutex // guards waiters, and published against them
-	waiters []waiter   // by offset
+	mu       sync.Mutex // guards waiters and watchers, and published against them
+	waiters  []waiter   // by offset
+	watchers []*watcher
 }
 
 // waiter is called when an offset is published.
 type waiter struct {
 	offset int64
 	call   func()
+}
+
+// watcher is called when an image is published that is as wanted.
+type watcher struct {
+	wanted func(*metadata.Image) bool
+	call   func(*metadata.Image)
+	timer  *time.Timer
 }
 
 func newMetadataLog(logger zerolog.Logger) *metadataLog {
@@ -140,12 +150,28 @@ func (m *metadataLog) listen(stop <-chan struct{}, listener func(*metadata.Image
 			}
 			due := m.waiters[:n:n]
 			m.waiters = m.waiters[n:]
+			content := m.takeContent(p.image)
 			m.mu.Unlock()
 			for _, w := range due {
 				w.call()
 			}
+			for _, w := range content {
+				w.call(p.image)
+			}
 		}
 	}
+}
+
+// takeContent takes the watchers that wanted an image like this. The lock is held.
+func (m *metadataLog) takeContent(image *metadata.Image) (content []*watcher) {
+	m.watchers = slices.DeleteFunc(m.watchers, func(w *watcher) bool {
+		if !w.wanted(image) || !w.timer.Stop() { // too late, it is called
+			return false
+		}
+		content = append(content, w)
+		return true
+	})
+	return content
 }
 
 // whenPublished has call called once the image of an offset that was applied is
@@ -160,4 +186,25 @@ func (m *metadataLog) whenPublished(offset int64, call func()) {
 	if !wait {
 		call()
 	}
+}
+
+// whenWanted has call called with a published image that is as wanted, perhaps at once, or
+// with the latest when none has been for so long. Neither function may block.
+func (m *metadataLog) whenWanted(wanted func(*metadata.Image) bool, atMost time.Duration, call func(*metadata.Image)) {
+	m.mu.Lock()
+	image := m.Published()
+	if wanted(image) {
+		m.mu.Unlock()
+		call(image)
+		return
+	}
+	w := &watcher{wanted: wanted, call: call}
+	w.timer = time.AfterFunc(atMost, func() {
+		m.mu.Lock()
+		m.watchers = slices.DeleteFunc(m.watchers, func(other *watcher) bool { return other == w })
+		m.mu.Unlock()
+		call(m.Published())
+	})
+	m.watchers = append(m.watchers, w)
+	m.mu.Unlock()
 }

@@ -322,7 +322,7 @@ func (b *Broker) serve(context.Context) error {
 // handlerDependencies are what handlers of both listeners need.
 func (b *Broker) handlerDependencies(c handler.Controller) handler.Dependencies {
 	return handler.Dependencies{
-		NodeID: b.cfg.NodeID, InterNode: internalListenerName, Image: b.log.Published, Now: b.env.Now, Logger: b.logger, Controller: c,
+		NodeID: b.cfg.NodeID, InterNode: internalListenerName, Image: b.log.Published, AwaitImage: b.log.whenWanted, Now: b.env.Now, Logger: b.logger, Controller: c,
 		Partitions: partitions{b.replicas, b.cluster}, Groups: b.groups, Transactions: b.transactions, Verifier: b.transactions, ProducerIDs: &b.producerIDs, LogDirs: logDirs(b.directory, b.replicas),
 		Brokers: b.brokers, Config: b.cfg.handlers(),
 	}

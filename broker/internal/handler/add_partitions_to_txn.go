@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatlog/leat/broker/internal/metadata"
 	"github.com/leatlog/leat/broker/internal/wire"
 )
 
@@ -52,8 +53,22 @@ func addPartitionsToTxn(h *Handler, _ context.Context, request *wire.Request, re
 // enlist adds or verifies the partitions of one transaction. A partition that does not
 // exist is refused, and then the others are not added.
 func (h *Handler) enlist(r *kmsg.AddPartitionsToTxnRequestTransaction, version int16, done func(err *kerr.Error, each []*kerr.Error)) {
+	if r.VerifyOnly { // which needs no topic
+		h.enlistIn(r, version, h.Image(), done)
+		return
+	}
+	wanted := make([]wantedTopic, len(r.Topics))
+	for i := range r.Topics {
+		wanted[i].name = r.Topics[i].Topic
+		for _, p := range r.Topics[i].Partitions {
+			wanted[i].highest = max(wanted[i].highest, p)
+		}
+	}
+	h.whenKnown(wanted, func(image *metadata.Image) { h.enlistIn(r, version, image, done) })
+}
+
+func (h *Handler) enlistIn(r *kmsg.AddPartitionsToTxnRequestTransaction, version int16, image *metadata.Image, done func(err *kerr.Error, each []*kerr.Error)) {
 	t := Enlisting{TransactionalID: r.TransactionalID, ProducerID: r.ProducerID, Epoch: r.ProducerEpoch, ByBroker: version >= 4}
-	image := h.Image()
 	var each []*kerr.Error
 	unknown := false
 	for i := range r.Topics {

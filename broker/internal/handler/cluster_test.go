@@ -51,6 +51,7 @@ func newCluster(t testing.TB, change func(*Dependencies)) *cluster {
 		Now:     func() time.Time { return c.now }, Logger: zerolog.Nop(),
 		Config: Config{AutoCreateTopics: true, DeleteTopics: true, OffsetsPartitions: 50, OffsetsReplication: 1, FetchSessions: 100},
 	}
+	d.AwaitImage = func(_ func(*metadata.Image) bool, _ time.Duration, call func(*metadata.Image)) { call(c.image) }
 	if change != nil {
 		change(&d)
 	}

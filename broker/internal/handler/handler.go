@@ -26,8 +26,11 @@ type Dependencies struct {
 	NodeID int32
 	// InterNode is the name of the listener that other nodes alone can reach; only
 	// there a fetch is taken for a follower's. Empty: no follower is served.
-	InterNode  string
-	Image      func() *metadata.Image // as applied on this node
+	InterNode string
+	Image     func() *metadata.Image // as applied on this node
+	// AwaitImage calls back with an image that is as wanted, perhaps at once, or with the
+	// latest when there has been none for so long. Neither function may block.
+	AwaitImage func(wanted func(*metadata.Image) bool, atMost time.Duration, call func(*metadata.Image))
 	Controller Controller
 	Partitions Partitions
 	Groups     Groups

@@ -14,7 +14,18 @@ import (
 // that do not exist are refused here; the others go to the group coordinator.
 func offsetCommit(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.OffsetCommitRequest)
-	image := h.Image()
+	wanted := make([]wantedTopic, len(body.Topics))
+	for i := range body.Topics {
+		t := &body.Topics[i]
+		wanted[i] = wantedTopic{name: t.Topic, id: t.TopicID}
+		for j := range t.Partitions {
+			wanted[i].highest = max(wanted[i].highest, t.Partitions[j].Partition)
+		}
+	}
+	h.whenKnown(wanted, func(image *metadata.Image) { h.commitOffsets(body, image, respond) })
+}
+
+func (h *Handler) commitOffsets(body *kmsg.OffsetCommitRequest, image *metadata.Image, respond wire.Responder) {
 	known := *body
 	known.Topics = nil
 	unknown := map[[2]int]bool{} // by place in the request

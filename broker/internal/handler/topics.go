@@ -1,11 +1,42 @@
 package handler
 
 import (
+	"slices"
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/leatlog/leat/broker/internal/metadata"
 	"github.com/leatlog/leat/broker/internal/wire"
 )
+
+// metadataLag is how long a node that is asked about a topic which it does not know waits to
+// hear of it. A coordinator may be behind the nodes that its client learnt the topic from, and
+// clients take the error for final (franz-go in transactions, Java in OffsetCommit).
+const metadataLag = time.Second
+
+// whenKnown calls back with an image that has a topic with so many partitions for each of
+// some, or with the latest when that has not come.
+func (h *Handler) whenKnown(topics []wantedTopic, call func(*metadata.Image)) {
+	h.AwaitImage(func(image *metadata.Image) bool {
+		return !slices.ContainsFunc(topics, func(w wantedTopic) bool { return !w.in(image) })
+	}, metadataLag, call)
+}
+
+// wantedTopic is a topic that a request is about, by its name or else its id.
+type wantedTopic struct {
+	name    string
+	id      metadata.UUID
+	highest int32 // of the partitions
+}
+
+func (w wantedTopic) in(image *metadata.Image) bool {
+	t, ok := image.Topic(w.name)
+	if w.name == "" {
+		t, ok = image.TopicByID(w.id)
+	}
+	return ok && int(w.highest) < len(t.Partitions)
+}
 
 // resolveTopic finds a topic by the id or the name that a request gives.
 func resolveTopic(image *metadata.Image, byID bool, name string, id [16]byte) (metadata.UUID, string, *kerr.Error) {

@@ -27,7 +27,18 @@ type TransactionVerifier interface {
 // that do not exist are refused here; the others go to the group coordinator.
 func txnOffsetCommit(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.TxnOffsetCommitRequest)
-	image := h.Image()
+	wanted := make([]wantedTopic, len(body.Topics))
+	for i := range body.Topics {
+		t := &body.Topics[i]
+		wanted[i].name = t.Topic
+		for j := range t.Partitions {
+			wanted[i].highest = max(wanted[i].highest, t.Partitions[j].Partition)
+		}
+	}
+	h.whenKnown(wanted, func(image *metadata.Image) { h.commitTxnOffsets(body, image, respond) })
+}
+
+func (h *Handler) commitTxnOffsets(body *kmsg.TxnOffsetCommitRequest, image *metadata.Image, respond wire.Responder) {
 	known := *body
 	known.Topics = nil
 	unknown := map[[2]int]bool{} // by place in the request
