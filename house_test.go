@@ -5,9 +5,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -223,6 +225,45 @@ func TestTopLevelHoldsTheHouseOnly(t *testing.T) {
 		}
 		if lines := f.set.Position(f.ast.End()).Line; f.name == "main.go" && lines >= 150 {
 			t.Errorf("main.go has %d lines; it stays under 150", lines)
+		}
+	}
+}
+
+// TestDocsNameTestsThatExist: what is said to be shown by a test has to be. The tests of
+// docs/compatibility.md are those of other projects.
+func TestDocsNameTestsThatExist(t *testing.T) {
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark|Example)\w*)\(`)
+	tests := map[string]bool{}
+	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		for _, m := range declared.FindAllSubmatch(text, -1) {
+			tests[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := filepath.Glob("docs/*.md")
+	if err != nil || len(docs) < 5 {
+		t.Fatal(docs, err)
+	}
+	for _, file := range append(docs, "README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(file) == "compatibility.md" {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)\\w+)(\\.\\.\\.)?").FindAllSubmatch(text, -1) {
+			named := func(test string) bool { return len(m[2]) > 0 && strings.HasPrefix(test, string(m[1])) }
+			if !tests[string(m[1])] && !slices.ContainsFunc(slices.Collect(maps.Keys(tests)), named) {
+				t.Errorf("%s names %s, which is no test", file, m[1])
+			}
 		}
 	}
 }

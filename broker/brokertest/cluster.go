@@ -3,6 +3,7 @@ package brokertest
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -59,6 +60,11 @@ func StartCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	}
 	t.Cleanup(c.Stop)
 	c.Restart()
+	for _, b := range c.nodes {
+		if len(b.config.Roles) == 0 || slices.Contains(b.config.Roles, broker.ControllerRole) { // others have to say whom to join
+			b.config.Join = nil // a node that restarts finds the others by what it remembers
+		}
+	}
 	return c
 }
 
@@ -91,6 +97,7 @@ func (c *Cluster) Wipe(i int) {
 		b.config.NodeID = r.NodeID()
 	}
 	b.Kill()
+	b.config.Join = []string{c.nodes[(i+1)%len(c.nodes)].config.Gossip} // it remembers nobody
 	if _, memory := b.config.Environment.FS.(*vfs.Mem); memory {
 		b.config.Environment.FS = vfs.NewMem()
 		return
@@ -99,7 +106,7 @@ func (c *Cluster) Wipe(i int) {
 }
 
 // Restart starts nodes again on what is on their disks, all at once and in no order,
-// and returns when they serve clients. Without nodes it starts those that do not run.
+// without telling them of one another, and returns when they serve clients. Without nodes it starts those that do not run.
 func (c *Cluster) Restart(nodes ...int) {
 	c.t.Helper()
 	var starting []*Broker

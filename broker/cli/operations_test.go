@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/leatlog/leat/broker/brokertest"
 )
 
 // TestOperationsAsWritten walks through docs/operations.md with the program itself: a
@@ -119,13 +117,7 @@ func newWalk(t *testing.T) *walk {
 		t.Fatal(err)
 	}
 	w.document = strings.Join(strings.Fields(string(text)), " ")
-	var ports []string
-	for _, port := range regexp.MustCompile(`127\.0\.0\.1:(9092|9093|9094|9095|794\d|964\d)\b`).FindAllString(string(text), -1) {
-		if !slices.Contains(ports, port) {
-			ports = append(ports, port, brokertest.FreeAddress(t))
-		}
-	}
-	w.ports = strings.NewReplacer(ports...)
+	w.choosePorts()
 	t.Cleanup(func() {
 		for _, n := range w.nodes {
 			if n.cmd != nil {
@@ -246,10 +238,15 @@ func (w *walk) run(input, line string) string {
 }
 
 func (w *walk) try(input, line string) ([]byte, error) {
+	running := w.running()
+	return w.ask(running[len(running)-1], input, line)
+}
+
+// ask runs a command against a node.
+func (w *walk) ask(n *walkNode, input, line string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
 	defer cancel()
-	running := w.running()
-	args := append(strings.Fields(line)[1:], "--bootstrap", running[len(running)-1].addr, "--timeout", "60s")
+	args := append(strings.Fields(line)[1:], "--bootstrap", n.addr, "--timeout", "60s")
 	c := exec.CommandContext(ctx, w.program, args...)
 	c.Dir, c.Stdin = w.dir, strings.NewReader(input)
 	return c.CombinedOutput()

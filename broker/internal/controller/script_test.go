@@ -27,6 +27,7 @@ type world struct {
 	out       strings.Builder
 	quiet     bool // do not write out what happens
 	spread    Spread
+	imbalance Imbalance
 }
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -38,7 +39,7 @@ func newWorld(t testing.TB) *world {
 }
 
 func (w *world) restart() {
-	w.c = New(Config{NodeID: 1, Partitions: 1, Replication: 1, Session: 9 * time.Second, Spread: w.spread})
+	w.c = New(Config{NodeID: 1, Partitions: 1, Replication: 1, Session: 9 * time.Second, Imbalance: w.imbalance, Spread: w.spread})
 	w.queue = nil
 }
 
@@ -311,6 +312,9 @@ func (w *world) command(d *datadriven.TestData) {
 		w.restart()
 	case "spread":
 		w.spread = Spread{Check: time.Minute, Percent: int32(number(d, "percent", 10)), AtOnce: number(d, "at-once", 2)}
+		w.restart()
+	case "imbalance":
+		w.imbalance = Imbalance{Check: time.Minute, Percent: int32(number(d, "percent", 10))}
 		w.restart()
 	case "commit":
 		w.commit(number(d, "n", len(w.queue)))
