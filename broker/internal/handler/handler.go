@@ -49,8 +49,10 @@ type Dependencies struct {
 	// Brokers counts the brokers of the cluster, those about to register included.
 	Brokers func() int
 	Now     func() time.Time
-	Logger  zerolog.Logger
-	Config  Config
+	// Go runs f on a goroutine of its own; nil: the go statement.
+	Go     func(f func())
+	Logger zerolog.Logger
+	Config Config
 }
 
 // Config are the settings that handlers follow, by Kafka's broker configurations.
@@ -95,7 +97,7 @@ type Handler struct {
 
 // New returns a handler.
 func New(d Dependencies) *Handler {
-	h := &Handler{Dependencies: d, workers: workers{limit: 4, logger: d.Logger},
+	h := &Handler{Dependencies: d, workers: workers{limit: 4, start: d.Go, logger: d.Logger},
 		sessions: newFetchSessions(d.Config.FetchSessions, maxFetchSessionPartitions)}
 	h.followers.h = h
 	if h.ProducerIDs == nil {

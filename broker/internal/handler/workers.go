@@ -14,6 +14,7 @@ import (
 // requests that the connections may have in flight.
 type workers struct {
 	limit  int
+	start  func(func()) // nil: the go statement
 	logger zerolog.Logger
 
 	mu      sync.Mutex
@@ -38,7 +39,11 @@ func (w *workers) submit(respond wire.Responder, f func()) {
 		w.running++
 	}
 	w.mu.Unlock()
-	if start {
+	switch {
+	case !start:
+	case w.start != nil:
+		w.start(w.run)
+	default:
 		go w.run()
 	}
 }

@@ -1,7 +1,11 @@
 package replica
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,7 +51,11 @@ func (a *alterer) bring(r *Replica, p *Proposal) {
 	a.queue[r] = p
 	if !a.running {
 		a.running = true
-		a.done.Go(a.run)
+		a.done.Add(1)
+		a.manager.cfg.Go(func() {
+			defer a.done.Done()
+			a.run()
+		})
 	}
 }
 
@@ -71,10 +79,7 @@ func (a *alterer) run() {
 		a.queue = map[*Replica]*Proposal{}
 		a.mu.Unlock()
 		if again := a.try(batch); len(again) > 0 {
-			select {
-			case <-time.After(alterPause):
-			case <-a.ctx.Done():
-			}
+			a.manager.clock.Sleep(a.ctx, alterPause)
 			a.mu.Lock()
 			for r, p := range again {
 				if a.queue[r] == nil {
@@ -109,7 +114,8 @@ func (a *alterer) try(batch map[*Replica]*Proposal) map[*Replica]*Proposal {
 		}
 	}
 	again := map[*Replica]*Proposal{}
-	for r, proposal := range batch {
+	for _, r := range inOrder(batch) {
+		proposal := batch[r]
 		answer, ok := answers[key{r.topic, r.partition}]
 		if !ok {
 			answer.Err = kerr.RequestTimedOut
@@ -126,7 +132,8 @@ func (a *alterer) request(batch map[*Replica]*Proposal) *kmsg.AlterPartitionRequ
 	request.SetVersion(request.MaxVersion())
 	request.BrokerID, request.BrokerEpoch = a.manager.cfg.NodeID, a.manager.cfg.Cluster.BrokerEpoch()
 	topics := map[[16]byte]int{}
-	for r, proposal := range batch {
+	for _, r := range inOrder(batch) {
+		proposal := batch[r]
 		n, ok := topics[r.topic]
 		if !ok {
 			n = len(request.Topics)
@@ -148,6 +155,13 @@ func (a *alterer) request(batch map[*Replica]*Proposal) *kmsg.AlterPartitionRequ
 		request.Topics[n].Partitions = append(request.Topics[n].Partitions, p)
 	}
 	return request
+}
+
+// inOrder returns the replicas by topic and partition.
+func inOrder(batch map[*Replica]*Proposal) []*Replica {
+	return slices.SortedFunc(maps.Keys(batch), func(a, b *Replica) int {
+		return cmp.Or(bytes.Compare(a.topic[:], b.topic[:]), cmp.Compare(a.partition, b.partition))
+	})
 }
 
 // altered takes the controller's answer and says what became of the ISR.

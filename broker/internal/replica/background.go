@@ -17,11 +17,11 @@ func (m *Manager) every(d *Deadline, interval time.Duration, step func()) {
 		if !m.begin() {
 			return
 		}
-		go func() {
+		m.cfg.Go(func() {
 			defer m.running.Done()
 			step()
 			m.every(d, interval, step)
-		}()
+		})
 	})
 }
 

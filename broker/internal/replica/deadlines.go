@@ -2,6 +2,7 @@ package replica
 
 import (
 	"container/heap"
+	"context"
 	"sync"
 	"time"
 )
@@ -11,6 +12,8 @@ type Clock struct {
 	Now func() time.Time
 	// AfterFunc calls f after d on any goroutine, unless stop is called before.
 	AfterFunc func(d time.Duration, f func()) (stop func() bool)
+	// Sleep returns after d, or when ctx ends.
+	Sleep func(ctx context.Context, d time.Duration)
 }
 
 func (c *Clock) fill() {
@@ -19,6 +22,18 @@ func (c *Clock) fill() {
 	}
 	if c.AfterFunc == nil {
 		c.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
+	}
+	if c.Sleep == nil {
+		c.Sleep = sleep
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -36,13 +38,15 @@ type fetcher struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	done    chan struct{}
-	wake    chan struct{} // holds a token when there is something to tell
+	bell    Bell // rings when there is something to do
 
 	mu        sync.Mutex
 	parts     map[key]*followed
 	changed   []*followed // to be mentioned in the next request
 	forgotten []key
-	epoch     int64 // of the registration that the leader was told all partitions under
+	epoch     int64    // of the registration that the leader was told all partitions under
+	answers   []answer // that came and were not taken yet
+	syncs     int      // asked for and not answered yet
 
 	// Of the goroutine.
 	sessionID    int32
@@ -51,7 +55,6 @@ type fetcher struct {
 	failures     int
 	grown        []*followed
 	unsynced     []*followed
-	syncs        sync.WaitGroup
 }
 
 // followed is one partition of a fetcher.
@@ -96,14 +99,15 @@ func (m *Manager) unfollow(r *Replica, but int32) {
 }
 
 func newFetcher(m *Manager, leader int32) *fetcher {
-	f := &fetcher{manager: m, leader: leader, done: make(chan struct{}), wake: make(chan struct{}, 1), parts: map[key]*followed{}}
+	f := &fetcher{manager: m, leader: leader, done: make(chan struct{}), bell: m.cfg.NewBell(), parts: map[key]*followed{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	go f.run()
+	m.cfg.Go(f.run)
 	return f
 }
 
 func (f *fetcher) close() {
 	f.cancel()
+	f.bell.Ring()
 	<-f.done
 }
 
@@ -135,7 +139,7 @@ func (f *fetcher) remove(k key) {
 	p.gone = true
 	if p.session {
 		f.forgotten = append(f.forgotten, k)
-		f.rouse()
+		f.bell.Ring()
 	}
 }
 
@@ -146,14 +150,7 @@ func (f *fetcher) mark(p *followed) {
 	}
 	p.changed = true
 	f.changed = append(f.changed, p)
-	f.rouse()
-}
-
-func (f *fetcher) rouse() {
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
+	f.bell.Ring()
 }
 
 // markLater has it mentioned after a pause that grows with its failures.
@@ -183,35 +180,55 @@ type answer struct {
 // that news of a follower never wait for the leader's.
 func (f *fetcher) run() {
 	defer close(f.done)
-	answers := make(chan answer, 2)
 	outstanding := 0
 	for f.ctx.Err() == nil {
 		request := f.next(outstanding)
 		f.syncFirst()
 		if request != nil {
 			outstanding++
-			go f.send(request, f.number, answers)
+			number := f.number
+			f.manager.cfg.Go(func() { f.send(request, number) })
 			continue
 		}
-		select {
-		case <-f.ctx.Done():
-		case <-f.wake:
-		case a := <-answers:
-			outstanding--
-			if err := f.take(&a); err != nil {
-				for ; outstanding > 0; outstanding-- {
-					<-answers // void with the session
-				}
-				f.restart(err)
-			}
+		a, ok := f.answered()
+		if !ok {
+			f.bell.Wait()
+			continue
+		}
+		outstanding--
+		if err := f.take(&a); err != nil {
+			f.discard(outstanding) // void with the session
+			outstanding = 0
+			f.restart(err)
 		}
 	}
-	for ; outstanding > 0; outstanding-- {
-		<-answers
+	f.discard(outstanding)
+}
+
+// answered returns the first answer that was not taken yet.
+func (f *fetcher) answered() (a answer, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.answers) == 0 {
+		return a, false
+	}
+	a = f.answers[0]
+	f.answers = slices.Delete(f.answers, 0, 1)
+	return a, true
+}
+
+// discard waits for n answers and takes none.
+func (f *fetcher) discard(n int) {
+	for n > 0 {
+		if _, ok := f.answered(); ok {
+			n--
+		} else {
+			f.bell.Wait()
+		}
 	}
 }
 
-func (f *fetcher) send(request *kmsg.FetchRequest, number int64, answers chan<- answer) {
+func (f *fetcher) send(request *kmsg.FetchRequest, number int64) {
 	ctx, cancel := context.WithTimeout(f.ctx, followWait+followTimeout)
 	defer cancel()
 	response, err := f.manager.cfg.Cluster.Request(ctx, f.leader, fetchLane, request)
@@ -219,7 +236,10 @@ func (f *fetcher) send(request *kmsg.FetchRequest, number int64, answers chan<- 
 	if err == nil && !ok {
 		err = errors.New("replica: the answer to a fetch is none")
 	}
-	answers <- answer{number, fetched, err}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answers = append(f.answers, answer{number, fetched, err})
+	f.bell.Ring()
 }
 
 // next returns the request to send now, nil for none.
@@ -238,7 +258,9 @@ func (f *fetcher) next(outstanding int) *kmsg.FetchRequest {
 	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(followWait/time.Millisecond), 1, followResponseBytes
 	request.SessionID, request.SessionEpoch = f.sessionID, f.sessionEpoch
 	f.number++
-	slices.SortFunc(f.changed, func(a, b *followed) int { return slices.Compare(a.replica.topic[:], b.replica.topic[:]) })
+	slices.SortFunc(f.changed, func(a, b *followed) int {
+		return cmp.Or(bytes.Compare(a.replica.topic[:], b.replica.topic[:]), cmp.Compare(a.replica.partition, b.replica.partition))
+	})
 	for _, p := range f.changed {
 		p.changed = false
 		if p.gone {
@@ -365,10 +387,7 @@ func (f *fetcher) restart(err error) {
 		f.mark(p)
 	}
 	f.mu.Unlock()
-	select {
-	case <-time.After(pause):
-	case <-f.ctx.Done():
-	}
+	f.manager.clock.Sleep(f.ctx, pause)
 }
 
 // take takes over an answer; an error ends the session.
@@ -394,11 +413,15 @@ func (f *fetcher) take(a *answer) error {
 		}
 	}
 	// One group commit makes all of it durable; only then is the leader told.
-	f.syncs.Add(len(f.grown))
+	f.mu.Lock()
+	f.syncs = len(f.grown)
+	f.mu.Unlock()
 	for _, p := range f.grown {
-		p.replica.syncFollowed(f.syncs.Done)
+		p.replica.syncFollowed(f.synced)
 	}
-	f.syncs.Wait()
+	for f.syncing() {
+		f.bell.Wait()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range f.grown {
@@ -406,6 +429,20 @@ func (f *fetcher) take(a *answer) error {
 	}
 	clear(f.grown)
 	return nil
+}
+
+// synced is told of each sync that take waits for.
+func (f *fetcher) synced() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.syncs--
+	f.bell.Ring()
+}
+
+func (f *fetcher) syncing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.syncs > 0
 }
 
 func (f *fetcher) takePartition(number int64, k key, t *kmsg.FetchResponseTopicPartition) {

@@ -60,6 +60,13 @@ type Config struct {
 	// Offline included, in the order of the changes and after they took effect. It
 	// must not block and must not call Apply or Close.
 	OnRole func(r *Replica, role Role, epoch int32)
+	// Go runs f on a goroutine of its own. Default: the go statement.
+	Go func(f func())
+	// NewBell returns a new bell. Default: one that goroutines can wait for.
+	NewBell func() Bell
+	// Committer makes logs durable; the manager closes it. Default: a storage.Committer of
+	// the directory.
+	Committer Committer
 }
 
 // key names a replica.
@@ -74,7 +81,7 @@ type Manager struct {
 	cfg       Config
 	clock     Clock
 	logger    zerolog.Logger
-	committer committer
+	committer Committer
 	alterer   *alterer
 	bring     func(*Replica, *Proposal) // to the controller
 	deadlines *Deadlines
@@ -103,8 +110,8 @@ type Manager struct {
 	fullSaid time.Time // when a full disk was last logged
 }
 
-// committer makes logs durable: see storage.Committer.
-type committer interface {
+// Committer makes logs durable, as storage.Committer does.
+type Committer interface {
 	Request(l *storage.Log, tell func(synced int64, err error))
 	Close()
 }
@@ -127,10 +134,11 @@ func NewManager(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("replica: flush interval %v: must be positive", cfg.FlushInterval)
 	}
 	cfg.Clock.fill()
+	cfg.fill()
 	if cfg.Lag == 0 {
 		cfg.Lag = DefaultLag
 	}
-	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, defaults: cfg.TopicDefaults, committer: storage.NewCommitter(cfg.Directory),
+	m := &Manager{cfg: cfg, clock: cfg.Clock, logger: cfg.Logger, defaults: cfg.TopicDefaults, committer: cfg.Committer,
 		deadlines: NewDeadlines(cfg.Clock), cleaner: storage.NewCleaner(cfg.Cleaner), offset: -1, deleted: map[metadata.UUID]bool{}, replicas: map[key]*Replica{}, fetchers: map[int32]*fetcher{},
 		converting: make(chan *[]byte, smallBatches)}
 	for range smallBatches {
@@ -140,9 +148,21 @@ func NewManager(cfg Config) (*Manager, error) {
 	m.bring = m.alterer.bring
 	cfg.Directory.OnFence(func(cause error) {
 		// Told while a log may be locked, and a sink may append: not on this goroutine.
-		go m.Each(func(r *Replica) { r.damaged(cause) })
+		cfg.Go(func() { m.Each(func(r *Replica) { r.damaged(cause) }) })
 	})
 	return m, nil
+}
+
+func (c *Config) fill() {
+	if c.Go == nil {
+		c.Go = func(f func()) { go f() }
+	}
+	if c.NewBell == nil {
+		c.NewBell = newChannelBell
+	}
+	if c.Committer == nil {
+		c.Committer = storage.NewCommitter(c.Directory)
+	}
 }
 
 // Deadlines is the manager's set of deadlines, for others' waiters too.

@@ -80,6 +80,23 @@ func (d *Directory) Delete(topic string, partition int32) error {
 // whoever appends, for seconds.
 const removalPause = 5 * time.Millisecond
 
+// fill sets what runs the removal.
+func (e *Env) fill() {
+	if e.Go == nil {
+		e.Go = func(f func()) { go f() }
+	}
+	if e.Sleep == nil {
+		e.Sleep = func(d time.Duration, stop <-chan struct{}) {
+			timer := time.NewTimer(d)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-stop:
+			}
+		}
+	}
+}
+
 // remover removes the directories of deleted logs in the background, all that have
 // come meanwhile after one sync of their names: a sync for each would take 1-2 ms,
 // and files must not go while a crash could bring the old name back. It has a
@@ -109,14 +126,12 @@ func (r *remover) add(dirs ...string) {
 	r.due = append(r.due, dirs...)
 	if !r.working {
 		r.working = true
-		go r.run()
+		r.directory.env.Go(r.run)
 	}
 }
 
 func (r *remover) run() {
 	d := r.directory
-	pause := time.NewTicker(removalPause)
-	defer pause.Stop()
 	for {
 		dirs := r.take()
 		if dirs == nil {
@@ -129,18 +144,19 @@ func (r *remover) run() {
 			_ = d.fence(fmt.Errorf("storage: sync %s: %w", d.root, err)) // logged there
 			continue
 		}
-		r.remove(dirs, pause.C)
+		r.remove(dirs)
 	}
 }
 
 // remove removes directories whose names are durable, until close.
-func (r *remover) remove(dirs []string, pause <-chan time.Time) {
+func (r *remover) remove(dirs []string) {
 	env := &r.directory.env
 	for _, dir := range dirs {
+		env.Sleep(removalPause, r.stop)
 		select {
 		case <-r.stop:
 			return
-		case <-pause:
+		default:
 		}
 		if err := env.FS.RemoveAll(dir); err != nil {
 			env.Logger.Warn().Err(err).Str("directory", dir).Msg("a deleted log cannot be removed; remove it by hand to free its space")

@@ -49,6 +49,7 @@ type Directory struct {
 // OpenDirectory locks a data directory, making it if need be. vfs.ErrLocked says
 // that another process uses it.
 func OpenDirectory(env Env, root string) (*Directory, error) {
+	env.fill()
 	if env.Files == nil {
 		env.Files = NewFileCache(DefaultOpenFiles)
 	}

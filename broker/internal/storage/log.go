@@ -28,6 +28,10 @@ type Env struct {
 	// Synced, when set, is told how long each round of group commit took and how many
 	// logs it synced. It is called by one goroutine and must not block.
 	Synced func(took time.Duration, logs int)
+	// Go runs f on a goroutine of its own, and Sleep returns after d or when stop is
+	// closed: what removes the files of deleted logs. Default: the machine's.
+	Go    func(f func())
+	Sleep func(d time.Duration, stop <-chan struct{})
 
 	directory *Directory // nil for a log that stands alone
 }
