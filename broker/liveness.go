@@ -102,17 +102,41 @@ func (l *liveness) tryRegister(ctx context.Context) error {
 		return err
 	}
 	l.register.PreviousEpoch = answer.BrokerEpoch
+	image, err := l.registered(ctx, answer.BrokerEpoch)
+	if err != nil {
+		return err
+	}
 	// Before the replicas start: their first fetch tells the leader which registration
 	// they are of, and it takes none but the last one into the in-sync replicas.
 	l.epoch.Store(answer.BrokerEpoch)
 	if l.onRegistered != nil {
-		if err := l.onRegistered(l.log.Published()); err != nil {
+		if err := l.onRegistered(image); err != nil {
 			l.epoch.Store(-1)
 			return err
 		}
 		l.onRegistered = nil
 	}
 	return nil
+}
+
+// registered returns the first image of this node that holds the registration. A controller
+// on another node may answer before that: what this node knew at its start is as old as its
+// last checkpoint, and replicas that led by such an image would show and take what later
+// leaders have long replaced.
+func (l *liveness) registered(ctx context.Context, epoch int64) (*metadata.Image, error) {
+	for {
+		image := l.log.Published()
+		if b, ok := image.Broker(l.register.Broker); ok && b.Epoch >= epoch {
+			return image, nil
+		}
+		next := make(chan struct{})
+		l.log.whenPublished(image.Offset()+1, func() { close(next) })
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // errMayStop says that the controller moved all that a leaving broker led.
