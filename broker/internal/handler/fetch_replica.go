@@ -220,6 +220,7 @@ func (s *followerSession) update(body *kmsg.FetchRequest) {
 			item.fetch = fetchItem{fetchKey: fetchKey{id: t.TopicID, partition: p.Partition}, offset: p.FetchOffset, maxBytes: p.PartitionMaxBytes,
 				currentLeaderEpoch: p.CurrentLeaderEpoch, lastFetchedEpoch: p.LastFetchedEpoch, follower: true}
 			item.awaiting = false
+			item.told = -1 // the follower may have dropped the answer that told it
 			item.mark(false)
 		}
 	}

@@ -166,7 +166,8 @@ func inOrder(batch map[*Replica]*Proposal) []*Replica {
 
 // altered takes the controller's answer and says what became of the ISR.
 func (r *Replica) altered(proposal *Proposal, answer Alteration) (again bool) {
-	r.step(func(p *Partition, fx *Effects) { again = p.Altered(proposal, answer, fx) })
+	now := r.manager.clock.Now()
+	r.step(func(p *Partition, fx *Effects) { again = p.Altered(proposal, answer, now, fx) })
 	event := r.manager.logger.Debug()
 	if answer.Err == nil {
 		event = r.manager.logger.Info()

@@ -16,6 +16,7 @@ type follower struct {
 	brokerEpoch int64 // of the registration it fetched under, -1 unknown
 	synced      int64 // exclusive; -1: it has not fetched
 	lost        bool  // it says that it cannot vouch for its log
+	refused     bool  // the controller did not take it in since the last Tick or BrokersJoined
 
 	caughtUp time.Time // when it last was known to have all there was
 	fetched  time.Time // when it last fetched
@@ -75,7 +76,7 @@ func (p *Partition) lead(newEpoch bool, fx *Effects) {
 		p.followers = append(p.followers, f)
 	}
 	if newEpoch {
-		p.epochStart, p.hold = p.end, false
+		p.epochStart, p.hold, p.oneByOne = p.end, false, false
 	}
 	if len(p.pending) == p.head && p.high < p.end {
 		p.pending = append(p.pending, pending{Parked: Parked{End: p.end}, bytes: unknownBytes})
@@ -154,7 +155,7 @@ func (p *Partition) Tick(now time.Time, fx *Effects) {
 	if p.role != Leader {
 		return
 	}
-	p.hold = false
+	p.retry()
 	for i := range p.followers {
 		// One that has everything need not fetch to be in sync. The time is noted, so
 		// that it is given its time when the log grows.
@@ -169,7 +170,7 @@ func (p *Partition) Tick(now time.Time, fx *Effects) {
 // that reason may be now, even if they have nothing to fetch.
 func (p *Partition) BrokersJoined(now time.Time, fx *Effects) {
 	p.brokers++
-	p.hold = false
+	p.retry()
 	if p.fault != nil {
 		p.GiveUp(fx) // somebody is there now who may lead
 		return
@@ -183,11 +184,12 @@ func (p *Partition) propose(now time.Time, fx *Effects) {
 		return
 	}
 	isr := []Member{{ID: p.self, BrokerEpoch: -1}}
-	changed := false
+	changed, joins := false, false
 	for i := range p.followers {
 		f := &p.followers[i]
 		was := slices.Contains(p.isr, f.id)
-		is := f.synced >= 0 && f.brokerEpoch >= 0 && p.eligible(f)
+		is := f.synced >= 0 && f.brokerEpoch >= 0 && !f.refused && p.eligible(f) && !(p.oneByOne && joins)
+		joins = joins || is && !was
 		if was {
 			is = !f.lost && (f.synced == p.end || now.Sub(f.caughtUp) <= p.lag || f.caughtUp.IsZero())
 		}
@@ -205,7 +207,7 @@ func (p *Partition) propose(now time.Time, fx *Effects) {
 
 // Altered takes the controller's answer to a proposal. It returns true when the
 // same proposal is to be brought again, later: nobody knows whether it was committed.
-func (p *Partition) Altered(of *Proposal, a Alteration, fx *Effects) (again bool) {
+func (p *Partition) Altered(of *Proposal, a Alteration, now time.Time, fx *Effects) (again bool) {
 	if of != p.proposal {
 		return false // settled by metadata
 	}
@@ -217,13 +219,18 @@ func (p *Partition) Altered(of *Proposal, a Alteration, fx *Effects) (again bool
 		p.proposal, p.partitionEpoch = nil, a.PartitionEpoch
 		p.isr = append(p.isr[:0], a.ISR...)
 		p.settled(fx)
+		if p.oneByOne {
+			p.propose(now, fx)
+		}
 	case kerr.IneligibleReplica, kerr.OperationNotAttempted:
 		if of.brokers != p.brokers {
 			of.brokers = p.brokers
 			return true // the refusal may be older than the change that makes it possible
 		}
-		p.proposal, p.hold = nil, true
+		p.proposal = nil
+		p.refused(of)
 		p.advance(fx)
+		p.propose(now, fx)
 	case kerr.FencedLeaderEpoch, kerr.InvalidUpdateVersion, kerr.InvalidRequest, kerr.NewLeaderElected,
 		kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.NotLeaderForPartition:
 		// The controller knows more than this broker does. An earlier try of the same
@@ -232,6 +239,35 @@ func (p *Partition) Altered(of *Proposal, a Alteration, fx *Effects) (again bool
 		return true
 	}
 	return false
+}
+
+// refused notes that the controller did not commit a proposal because of somebody in it,
+// without saying who: from now on replicas join one by one, so that one that is fenced
+// keeps no other out, and who was refused alone is not proposed before the next Tick or
+// BrokersJoined.
+func (p *Partition) refused(of *Proposal) {
+	var joined []*follower
+	for i := range p.followers {
+		f := &p.followers[i]
+		if !slices.Contains(p.isr, f.id) && slices.ContainsFunc(of.ISR, func(m Member) bool { return m.ID == f.id }) {
+			joined = append(joined, f)
+		}
+	}
+	switch len(joined) {
+	case 0:
+		p.hold = true
+	case 1:
+		joined[0].refused = true
+	}
+	p.oneByOne = true
+}
+
+// retry has proposals made again that were refused.
+func (p *Partition) retry() {
+	p.hold = false
+	for i := range p.followers {
+		p.followers[i].refused = false
+	}
 }
 
 // FollowerAppended says that the own log grew to end by what the leader sent.

@@ -123,6 +123,7 @@ type Partition struct {
 	epochStart int64     // own log end when this leader epoch began
 	proposal   *Proposal // brought to the controller and not settled
 	hold       bool      // the controller refused: no proposal before the next Tick or BrokersJoined
+	oneByOne   bool      // the controller refused in this epoch: one replica joins at a time
 	brokers    uint64    // rises with BrokersJoined
 	lag        time.Duration
 

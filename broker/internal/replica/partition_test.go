@@ -116,7 +116,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		} else {
 			a.ISR = ids(t, d, "isr")
 		}
-		if s.p.Altered(s.proposal, a, &fx) {
+		if s.p.Altered(s.proposal, a, at(t, d), &fx) {
 			return "again\n" + s.describe(&fx)
 		}
 	case "follower-append":

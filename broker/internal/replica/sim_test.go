@@ -223,11 +223,10 @@ func (n *simNode) boot() {
 		})
 		return func() bool { stopped = true; return true }
 	}}
-	if n.manager, err = NewManager(Config{NodeID: n.id, Directory: n.dir, Clock: clock, RetentionInterval: -1, CleanerInterval: -1, Lag: 150 * time.Millisecond}); err != nil {
+	if n.manager, err = NewManager(Config{NodeID: n.id, Directory: n.dir, Clock: clock, RetentionInterval: -1, CleanerInterval: -1, Committer: n, Lag: 150 * time.Millisecond}); err != nil {
 		panic(err)
 	}
-	n.manager.committer.Close()
-	n.manager.committer, n.manager.bring = n, n.bring
+	n.manager.bring = n.bring
 	n.up, n.fetching, n.waiting, n.checked = true, false, nil, 0
 	n.image = s.image
 	if err := n.manager.Start(n.image); err != nil {
