@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/leatlog/leat/broker/internal/controller"
 	"github.com/leatlog/leat/broker/internal/metadata"
 	"github.com/leatlog/leat/broker/internal/wire"
 )
@@ -28,6 +29,16 @@ func TestCommitForATopicThatIsNew(t *testing.T) {
 		d.AwaitImage = func(want func(*metadata.Image) bool, _ time.Duration, call func(*metadata.Image)) {
 			wanted, parked = want, func() { call(c.image) }
 		}
+	})
+	alone := kmsg.NewPtrOffsetCommitRequest()
+	alone.SetVersion(9)
+	alone.Group = "g"
+	alone.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "new", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{}}}}
+	if code := c.do(alone).(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode; code != kerr.UnknownTopicOrPartition.Code {
+		t.Errorf("the only broker of a cluster waits or answers %d", code)
+	}
+	c.ask(func(id uint64) controller.Event {
+		return controller.RegisterBroker{ID: id, Broker: 2, Incarnation: metadata.UUID{2}}
 	})
 	commit := kmsg.NewPtrOffsetCommitRequest()
 	commit.SetVersion(9)
