@@ -125,6 +125,7 @@ func (f *fetcher) add(r *Replica, epoch int32) {
 		p.gone = true
 	}
 	f.parts[k] = &followed{fetcher: f, replica: r, epoch: epoch, session: p != nil && p.session}
+	r.fetched.Store(f.parts[k])
 	f.mark(f.parts[k])
 }
 
@@ -136,11 +137,19 @@ func (f *fetcher) remove(k key) {
 		return
 	}
 	delete(f.parts, k)
+	p.replica.fetched.CompareAndSwap(p, nil)
 	p.gone = true
 	if p.session {
 		f.forgotten = append(f.forgotten, k)
 		f.bell.Ring()
 	}
+}
+
+// mark has the partition mentioned in the next request.
+func (p *followed) mark() {
+	p.fetcher.mu.Lock()
+	defer p.fetcher.mu.Unlock()
+	p.fetcher.mark(p)
 }
 
 // mark has a partition mentioned in the next request. The caller holds mu.
@@ -157,11 +166,7 @@ func (f *fetcher) mark(p *followed) {
 func (f *fetcher) markLater(p *followed) {
 	p.failures++
 	at := f.manager.clock.Now().Add(pauseAfter(p.failures))
-	f.manager.deadlines.Set(&p.retry, at, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.mark(p)
-	})
+	f.manager.deadlines.Set(&p.retry, at, p.mark)
 }
 
 func pauseAfter(failures int) time.Duration {

@@ -39,6 +39,8 @@ type Replica struct {
 	expires  time.Time           // what deadline is set to, zero when it is not
 	meta     *metadata.Partition // as last applied
 
+	fetched atomic.Pointer[followed] // by the fetcher that has it, nil without one
+
 	traffic traffic
 	codec   atomic.Int32 // record.Codec of the topic, or keepCodec; see convert.go
 	// throttledLeader and throttledFollower say that copies of it, and this copy of it, are
@@ -375,6 +377,9 @@ func (r *Replica) damaged(err error) {
 			Msg("the log is damaged or its disk failed: the replica is offline. Where another one has it all, that leads, and this one is copied again; else restore it from a backup, or restart the broker if the disk is sound again")
 		p.Fault(kerr.KafkaStorageError, fx)
 	})
+	if p := r.fetched.Load(); p != nil {
+		r.manager.cfg.Go(p.mark) // the leader counts on it until it is told; here locks are held
+	}
 }
 
 // Failure returns why the replica is offline because of its log or disk, nil
