@@ -196,8 +196,8 @@ func (c *Cluster) compareSome() {
 			key := topicPartition{r.Topic(), r.Index()}
 			from, known := n.checked[key]
 			high := min(r.HighWatermark(), r.Log().EndOffset())
-			if !known { // a process that began: not all of it each time
-				from = max(r.Log().StartOffset(), high-int64(c.s.random.IntN(200)))
+			if !known { // a process that began: not all of it each time, but all that nobody saw yet
+				from = max(r.Log().StartOffset(), min(high, c.checks.partition(key).end)-int64(c.s.random.IntN(200)))
 			}
 			n.checked[key] = max(from, c.checks.compare(n.id, r, from, high))
 		})
