@@ -24,7 +24,7 @@ var floors = []struct {
 	floor    int
 	packages []string
 }{
-	{0, []string{"broker/internal/record", "broker/internal/vfs", "broker/internal/gossip", "topology/serde", "state"}},
+	{0, []string{"broker/internal/mutant", "broker/internal/record", "broker/internal/vfs", "broker/internal/gossip", "topology/serde", "state"}},
 	{1, []string{"broker/internal/wire", "broker/internal/peer", "broker/internal/storage", "broker/internal/metadata",
 		"state/memstore", "state/badgerstore", "state/changelog"}},
 	{2, []string{"broker/internal/quorum", "broker/internal/server", "broker/internal/handler", "broker/internal/controller",
@@ -41,7 +41,7 @@ var floors = []struct {
 // randomness, no files, no sockets, no goroutines. What they need of these comes
 // in as an argument.
 var pure = []string{
-	"broker/internal/record", "broker/internal/metadata", "broker/internal/controller", "broker/internal/group",
+	"broker/internal/mutant", "broker/internal/record", "broker/internal/metadata", "broker/internal/controller", "broker/internal/group",
 	"broker/internal/txn", "broker/internal/share",
 	"topology/serde", "topology/internal/graph", "topology/internal/pass", "topology/plan", "topology",
 	"stream/internal/task", "stream/internal/assign", "state", "state/memstore", "state/changelog",

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/mutant"
 )
 
 // wake gives all brokers a new session when the controller has not run for so long
@@ -101,6 +102,7 @@ func (c *Controller) registerBroker(now time.Time, e RegisterBroker) {
 	epoch := c.image.NextBrokerEpoch()
 	left := logsKept
 	switch {
+	case mutant.Is(mutant.LostLogKeptInSync):
 	case !known: // nothing is known that it could have lost
 	case e.Directory != b.Directory && !b.Directory.IsZero():
 		left = logsLost

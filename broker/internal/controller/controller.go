@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/mutant"
 )
 
 // Config configures a Controller. All fields but Imbalance and Spread are required.
@@ -262,7 +263,7 @@ func (c *Controller) answerWhenCommitted(id uint64, response any) {
 
 func (c *Controller) whenCommitted(w waiting) {
 	w.proposal = c.proposed
-	if c.settled == c.proposed {
+	if c.settled == c.proposed || mutant.Is(mutant.ControllerAnswersBeforeCommit) {
 		if w.commit != nil {
 			w.commit(c.image)
 		}

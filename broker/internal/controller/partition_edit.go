@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/mutant"
 )
 
 // Edits of partitions: whatever happens to a partition, its next state is worked out
@@ -100,7 +101,7 @@ func (e *partitionEdit) finish() *metadata.PartitionChange {
 	e.electLeader()
 	e.orderELR()
 	p, n := e.was, e.next
-	if n.Leader != p.Leader || removesReplica(p.Replicas, n.Replicas) {
+	if (n.Leader != p.Leader || removesReplica(p.Replicas, n.Replicas)) && !mutant.Is(mutant.LeaderEpochStays) {
 		n.LeaderEpoch++
 	}
 	if n.LeaderEpoch == p.LeaderEpoch && slices.Equal(n.Replicas, p.Replicas) && slices.Equal(n.ISR, p.ISR) &&
@@ -216,7 +217,7 @@ func (e *partitionEdit) electLeader() {
 func (e *partitionEdit) mayLead(id int32) bool {
 	eligible := slices.Contains(e.next.ISR, id) ||
 		e.rules.elr && len(e.next.ISR) == 0 && slices.Contains(e.next.ELR, id)
-	return eligible && e.rules.active(id)
+	return (eligible || mutant.Is(mutant.OutOfSyncElected)) && e.rules.active(id)
 }
 
 // lead makes the replica the leader. One that was not in sync is then the only one

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/leatlog/leat/broker/internal/mutant"
 	"github.com/leatlog/leat/broker/internal/record"
 	"github.com/leatlog/leat/broker/internal/storage"
 	"github.com/leatlog/leat/broker/internal/vfs"
@@ -219,6 +220,9 @@ func (d *disk) save(state *raftpb.HardState, entries []*raftpb.Entry) error {
 	}
 	if err := d.log.AppendFollower(batches); err != nil {
 		return fmt.Errorf("quorum: append to metadata log: %w", err)
+	}
+	if mutant.Is(mutant.MetadataNotSynced) {
+		return d.MemoryStorage.Append(entries)
 	}
 	if err := d.log.Sync(); err != nil {
 		return fmt.Errorf("quorum: sync metadata log: %w", err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/leatlog/leat/broker/internal/mutant"
 	"github.com/leatlog/leat/broker/internal/storage"
 	"github.com/leatlog/leat/broker/internal/vfs"
 )
@@ -76,7 +77,7 @@ func (r *Replica) leaves() bool {
 
 // durable says that all of the log is on disk, as far as the flush mode demands.
 func (r *Replica) durable() bool {
-	return r.manager.cfg.Flush != FlushSync || r.log == nil || r.Failure() != nil || r.log.SyncedOffset() >= r.log.EndOffset()
+	return r.manager.cfg.Flush != FlushSync || mutant.Is(mutant.FollowerAckBeforeSync) || r.log == nil || r.Failure() != nil || r.log.SyncedOffset() >= r.log.EndOffset()
 }
 
 // Follow takes over a leader's answer to asked. It appends the leader's bytes as
@@ -242,6 +243,10 @@ func (r *Replica) copyAnew(a *Followed, leader int32, fx *Effects) FollowResult 
 
 // syncFollowed has the log synced and calls done after the core knows.
 func (r *Replica) syncFollowed(done func()) {
+	if mutant.Is(mutant.FollowerAckBeforeSync) {
+		done()
+		done = func() {}
+	}
 	if r.manager.cfg.Flush != FlushSync {
 		done()
 		return

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/leatlog/leat/broker/internal/mutant"
 )
 
 // DefaultLag is Kafka's default of replica.lag.time.max.ms.
@@ -96,6 +98,12 @@ func (p *Partition) settled(fx *Effects) {
 // maybeInSync says that a replica is in sync by the committed ISR or by the one
 // that is proposed.
 func (p *Partition) maybeInSync(id int32) bool {
+	if mutant.Is(mutant.ProposedReplicaIgnored) {
+		return slices.Contains(p.isr, id)
+	}
+	if mutant.Is(mutant.ProposalTakenForCommitted) && p.proposal != nil {
+		return slices.ContainsFunc(p.proposal.ISR, func(m Member) bool { return m.ID == id })
+	}
 	return slices.Contains(p.isr, id) ||
 		p.proposal != nil && slices.ContainsFunc(p.proposal.ISR, func(m Member) bool { return m.ID == id })
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/mutant"
 )
 
 // Role is what this broker is to a partition.
@@ -229,7 +230,7 @@ func (p *Partition) Become(meta *metadata.Partition, fx *Effects) {
 	default:
 		p.role = Offline
 	}
-	if was == Leader && p.role != Leader {
+	if was == Leader && p.role != Leader && !mutant.Is(mutant.OldLeaderAcknowledges) {
 		p.failParked(kerr.NotLeaderForPartition, fx)
 	}
 	if was != p.role || wasEpoch != p.leaderEpoch {
@@ -293,10 +294,13 @@ func (p *Partition) Synced(end int64, fx *Effects) {
 // in-sync replicas and answers whom it passed. It stands still while fewer are in
 // sync than min.insync.replicas (KIP-966): what is below it is on that many disks.
 func (p *Partition) advance(fx *Effects) {
-	if p.role != Leader || p.underMin() {
+	if p.role != Leader || p.underMin() && !mutant.Is(mutant.CommitsBelowMinISR) {
 		return
 	}
 	high := min(p.synced, p.end)
+	if mutant.Is(mutant.AckBeforeSync) {
+		high = p.end
+	}
 	for i := range p.followers {
 		if f := &p.followers[i]; p.maybeInSync(f.id) {
 			high = min(high, f.synced)

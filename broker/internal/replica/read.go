@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/leatlog/leat/broker/internal/mutant"
 	"github.com/leatlog/leat/broker/internal/record"
 	"github.com/leatlog/leat/broker/internal/storage"
 )
@@ -100,6 +101,9 @@ func (r *Replica) Read(q ReadRequest) ReadResult {
 	if q.Committed {
 		limit = now.stable
 	}
+	if mutant.Is(mutant.ReadBeyondHighWatermark) {
+		limit = result.End
+	}
 	r.slice(&q, limit, &result)
 	if q.Committed && result.Slice.Size > 0 {
 		var err error
@@ -132,7 +136,7 @@ func (r *Replica) agrees(q *ReadRequest, result *ReadResult) bool {
 		result.Err = kerr.OffsetOutOfRange
 		return false
 	}
-	if q.LastFetchedEpoch >= 0 {
+	if q.LastFetchedEpoch >= 0 && !mutant.Is(mutant.NoEpochCheck) {
 		epoch, end := r.log.EndOffsetForEpoch(q.LastFetchedEpoch)
 		if epoch < 0 || end < 0 {
 			result.Err = kerr.OffsetOutOfRange

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/mutant"
 	"github.com/leatlog/leat/broker/internal/record"
 	"github.com/leatlog/leat/broker/internal/storage"
 )
@@ -400,7 +401,13 @@ func (r *Replica) become(meta *metadata.Partition) {
 		r.log.AssignEpoch(meta.LeaderEpoch) // before anybody can ask where earlier ones end
 	}
 	r.meta = meta
+	was := r.core.LeaderEpoch()
 	r.core.Become(meta, fx)
+	if mutant.Is(mutant.TruncateByHighWatermark) && r.core.Role() == Follower && was != meta.LeaderEpoch && r.log != nil && r.failure == nil {
+		if r.log.TruncateTo(max(r.core.HighWatermark(), r.log.StartOffset())) == nil {
+			r.core.Truncated(r.log.EndOffset(), fx)
+		}
+	}
 	r.mu.Unlock()
 	r.appendMu.Unlock()
 	r.carryOut(fx)

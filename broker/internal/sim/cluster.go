@@ -51,12 +51,14 @@ type Cluster struct {
 	outside *life // of clients and of who does harm
 	errs    []string
 
-	minISR    int
-	topics    []string
-	diskSlow  time.Duration // bounds a sync
-	healed    bool
-	clients   []*client
-	producers []*producer
+	minISR     int
+	losesDisks bool // logs are lost for good; then nobody can promise progress with a node away
+	strike     int  // when the next record is acknowledged, 1: its leader loses power, 2: all do
+	topics     []string
+	diskSlow   time.Duration // bounds a sync
+	healed     bool
+	clients    []*client
+	producers  []*producer
 }
 
 // randomness is held while a cluster runs: raft draws from crypto/rand, which is one
@@ -89,6 +91,7 @@ func Run(cfg Config) Result {
 
 func (c *Cluster) start() {
 	c.minISR = 1 + c.s.random.IntN(2)
+	c.losesDisks = c.minISR == 2 && c.s.random.IntN(2) == 0
 	for id := int32(1); id <= nodeCount; id++ {
 		directory, _ := metadata.NewUUID(reader{c.s})
 		c.nodes[id] = &node{c: c, id: id, disk: vfs.NewMem(), directory: directory, previous: -1,
@@ -118,7 +121,7 @@ func (c *Cluster) live() {
 	c.outside.after(c.s.between(0, time.Second), c.disturb)
 	c.outside.after(compareEvery, c.compareSome)
 	c.s.run(c.s.now+c.cfg.Duration, wrong)
-	if !wrong() && c.minISR == 2 && c.s.random.IntN(2) == 0 {
+	if !wrong() && c.minISR == 2 && !c.losesDisks {
 		c.minority(wrong)
 	}
 	if wrong() {

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"time"
+
+	"github.com/leatlog/leat/broker/internal/metadata"
 )
 
 // disturb does something bad, and comes back.
@@ -12,7 +14,7 @@ func (c *Cluster) disturb() {
 	s := c.s
 	id := 1 + s.random.Int32N(nodeCount)
 	n := c.nodes[id]
-	switch s.random.IntN(16) {
+	switch s.random.IntN(20) {
 	case 0, 1:
 		c.stop(n, true)
 	case 2:
@@ -73,6 +75,12 @@ func (c *Cluster) disturb() {
 	case 11:
 		c.stats.SlowDisks++
 		c.diskSlow = s.between(time.Millisecond, 200*time.Millisecond)
+	case 16, 17:
+		if c.losesDisks && c.allInSync() {
+			c.loseDisk(n)
+		}
+	case 18, 19:
+		c.strike = 1 + s.random.IntN(2)
 	case 12:
 		c.net.repeat = s.random.IntN(100)
 	default:
@@ -112,6 +120,77 @@ func (c *Cluster) stop(n *node, power bool) {
 			c.boot(n.id)
 		}
 	})
+}
+
+// struck has a node, or all, lose power when they have just acknowledged something: that is
+// when what was promised too early is lost.
+func (c *Cluster) struck(n *node) {
+	strike := c.strike
+	if c.strike = 0; strike == 0 || c.healed {
+		return
+	}
+	c.stats.Strikes++
+	c.outside.after(c.s.between(0, 200*time.Microsecond), func() {
+		for id := int32(1); id <= nodeCount; id++ {
+			if strike == 2 || id == n.id {
+				c.stop(c.nodes[id], true)
+			}
+		}
+	})
+}
+
+// loseDisk gives a node an empty disk for its partitions. The quorum's is another one: a
+// voter that forgets its vote has to be replaced, not started.
+func (c *Cluster) loseDisk(n *node) {
+	c.say("FAULT node %d loses its logs", n.id)
+	c.stats.LostDisks++
+	c.stop(n, true)
+	names, err := n.disk.List("data")
+	if err != nil {
+		c.fail("I11: %v", err)
+	}
+	for _, name := range names {
+		if name == "quorum" {
+			continue
+		}
+		if err := n.disk.RemoveAll("data/" + name); err != nil {
+			c.fail("I11: %v", err)
+		}
+	}
+	n.directory, _ = metadata.NewUUID(reader{c.s})
+	n.previous = -1
+	if c.s.random.IntN(2) == 0 { // what the others have synced they keep
+		for other := int32(1); other <= nodeCount; other++ {
+			c.stop(c.nodes[other], true)
+		}
+	}
+}
+
+// allInSync says that all nodes are up and know that all replicas are in sync, so that one
+// disk may be lost: what was acknowledged with min.insync.replicas=2 is on another one.
+func (c *Cluster) allInSync() bool {
+	offset := int64(-1)
+	for id := int32(1); id <= nodeCount; id++ {
+		n := c.nodes[id]
+		if n.process == nil || n.epoch < 0 || offset >= 0 && n.log.published.Offset() != offset {
+			return false
+		}
+		image := n.log.published
+		offset = image.Offset()
+		for other := int32(1); other <= nodeCount; other++ {
+			if b, ok := image.Broker(other); !ok || b.Directory != c.nodes[other].directory || !image.Active(other) {
+				return false
+			}
+		}
+		for _, t := range image.Topics() {
+			for i := range t.Partitions {
+				if len(t.Partitions[i].ISR) != nodeCount {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // freeze stops a process as SIGSTOP does, and lets it go on later.

@@ -26,7 +26,27 @@ type producer struct {
 func (p *producer) run() {
 	x := p.client
 	s := x.c.s
+	p.begin()
+	for {
+		p.busy = false
+		s.sleep(s.between(time.Millisecond, 200*time.Millisecond))
+		if x.c.healed && !p.goOn {
+			continue
+		}
+		if s.chance(5) {
+			p.begin() // as if it were restarted
+		}
+		p.busy = true
+		p.produce(topicPartition{x.c.topics[s.random.IntN(len(x.c.topics))], s.random.Int32N(2)})
+	}
+}
+
+// begin gets a producer id.
+func (p *producer) begin() {
+	x := p.client
+	s := x.c.s
 	p.busy, p.state = true, "a producer id"
+	clear(p.sequences)
 	for p.id = -1; p.id < 0; s.sleep(20 * time.Millisecond) {
 		r := kmsg.NewPtrInitProducerIDRequest()
 		r.SetVersion(4)
@@ -35,15 +55,6 @@ func (p *producer) run() {
 		}
 	}
 	x.c.checks.producerID(p.id, x.place)
-	for {
-		p.busy = false
-		s.sleep(s.between(time.Millisecond, 200*time.Millisecond))
-		if x.c.healed && !p.goOn {
-			continue
-		}
-		p.busy = true
-		p.produce(topicPartition{x.c.topics[s.random.IntN(len(x.c.topics))], s.random.Int32N(2)})
-	}
 }
 
 // produce sends a batch until it is acknowledged.

@@ -9,7 +9,7 @@ import (
 // Stats counts what happened.
 type Stats struct {
 	// Faults.
-	PowerLosses, PowerLostByAll, Kills, Pauses                                  int
+	PowerLosses, PowerLostByAll, Kills, Pauses, LostDisks, Strikes              int
 	Isolations, OneWayCuts, BridgedCuts, ClientCuts                             int
 	LossyTimes, SlowTimes, SlowDisks                                            int
 	LostMessages, LateMessages, CutMessages, RepeatedMessages, RepeatedRequests int

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/leatlog/leat/broker/internal/mutant"
 	"github.com/leatlog/leat/broker/internal/record"
 	"github.com/leatlog/leat/broker/internal/vfs"
 )
@@ -122,7 +123,11 @@ func (l *Log) AppendFollower(batches []byte) error {
 	if first < 0 {
 		return nil
 	}
-	return l.write(batches, first, next)
+	err := l.write(batches, first, next)
+	if mutant.Is(mutant.FollowerForgetsProducers) {
+		clear(l.producers.byID)
+	}
+	return err
 }
 
 func (l *Log) canAppend() error {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/leatlog/leat/broker/internal/mutant"
 	"github.com/leatlog/leat/broker/internal/record"
 )
 
@@ -58,7 +59,7 @@ func (p *producer) lastSequence() int32 {
 
 // duplicate returns the remembered batch that b repeats.
 func (p *producer) duplicate(b record.Batch) (producerBatch, bool) {
-	if b.ProducerEpoch() != p.epoch || b.BaseSequence() == record.NoSequence {
+	if b.ProducerEpoch() != p.epoch || b.BaseSequence() == record.NoSequence || mutant.Is(mutant.DuplicateAppended) {
 		return producerBatch{}, false
 	}
 	for _, old := range p.batches[:p.count] {
@@ -144,7 +145,7 @@ func (p *producer) check(b record.Batch) error {
 	if epoch < p.epoch {
 		return fmt.Errorf("%w: producer %d sent epoch %d, newest is %d", ErrInvalidProducerEpoch, p.id, epoch, p.epoch)
 	}
-	if b.IsControl() || first == record.NoSequence {
+	if b.IsControl() || first == record.NoSequence || mutant.Is(mutant.DuplicateAppended) {
 		return nil // markers and coordinators' batches carry no sequence
 	}
 	if epoch != p.epoch {
