@@ -23,6 +23,7 @@ type checks struct {
 	leaders     map[leadership]int32
 	partitions  map[topicPartition]*partitionSeen
 	ids         map[int64]place // of producers
+	topics      map[string]bool // whose creation (true) or deletion (false) was acknowledged
 }
 
 type entrySeen struct {
@@ -54,7 +55,7 @@ type checkedKey = topicPartition
 
 func newChecks(c *Cluster) *checks {
 	return &checks{c: c, entries: map[int64]entrySeen{}, controllers: map[int32]int32{}, leaders: map[leadership]int32{},
-		partitions: map[topicPartition]*partitionSeen{}, ids: map[int64]place{}}
+		partitions: map[topicPartition]*partitionSeen{}, ids: map[int64]place{}, topics: map[string]bool{}}
 }
 
 func (k *checks) partition(tp topicPartition) *partitionSeen {
@@ -255,6 +256,7 @@ func (c *Cluster) settled(t *metadata.Topic, m *metadata.Partition) bool {
 
 // compareAll reads everything from every node in the end.
 func (k *checks) compareAll() {
+	k.topicsAreAs()
 	c := k.c
 	for _, t := range c.nodes[1].log.published.Topics() {
 		for i := range t.Partitions {

@@ -77,15 +77,18 @@ func (x *client) leader(tp topicPartition) (int32, bool) {
 // makeTopics makes the topics of the workload.
 func (c *Cluster) makeTopics() {
 	x := c.newClient()
-	for n := range 2 {
-		name := fmt.Sprintf("t%d", n)
-		c.topics = append(c.topics, name)
+	c.topics = []string{"t0", "t1"}
+	for n, name := range []string{"t0", "t1", movedTopic} {
 		for code := int16(-1); code != 0 && code != kerr.TopicAlreadyExists.Code; {
 			r := kmsg.NewPtrCreateTopicsRequest()
 			r.SetVersion(7)
 			t := kmsg.NewCreateTopicsRequestTopic()
 			t.Topic, t.NumPartitions, t.ReplicationFactor = name, 2, nodeCount
-			for _, kv := range [][2]string{{"min.insync.replicas", fmt.Sprint(c.minISR)}, {"segment.bytes", "16384"}, {"retention.ms", "-1"}} {
+			minISR := c.minISR
+			if n == 2 && !c.losesDisks {
+				minISR = 1 // it may be moved to a single replica
+			}
+			for _, kv := range [][2]string{{"min.insync.replicas", fmt.Sprint(minISR)}, {"segment.bytes", "16384"}, {"retention.ms", "-1"}} {
 				config := kmsg.NewCreateTopicsRequestTopicConfig()
 				config.Name, config.Value = kv[0], kmsg.StringPtr(kv[1])
 				t.Configs = append(t.Configs, config)
@@ -102,11 +105,15 @@ func (c *Cluster) makeTopics() {
 
 // work starts the clients.
 func (c *Cluster) work() {
-	for range 4 {
-		p := &producer{client: c.newClient(), sequences: map[topicPartition]int32{}}
+	for n := range 5 {
+		p := &producer{client: c.newClient(), topics: c.topics, sequences: map[topicPartition]int32{}}
+		if p.moved = n == 4; p.moved {
+			p.topics = []string{movedTopic}
+		}
 		c.producers = append(c.producers, p)
 		c.outside.Go(p.run)
 	}
+	c.outside.Go((&admin{client: c.newClient()}).run)
 	for range 2 {
 		x := &consumer{client: c.newClient()}
 		c.outside.Go(x.run)

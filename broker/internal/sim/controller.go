@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"reflect"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -211,6 +212,9 @@ func (c *controllerClient) Decide(request kmsg.Request, done func(kmsg.Response)
 		})
 		return
 	}
+	copied := reflect.New(reflect.TypeOf(request).Elem()) // which goes at a version of its own
+	copied.Elem().Set(reflect.ValueOf(request).Elem())
+	request = copied.Interface().(kmsg.Request)
 	c.p.life.Go(func() {
 		response, err := c.p.askController(request)
 		if response == nil {
@@ -218,7 +222,6 @@ func (c *controllerClient) Decide(request kmsg.Request, done func(kmsg.Response)
 			errors.As(err, &refused)
 			response = controller.Refuse(request, refused)
 		}
-		request.SetVersion(version)
 		response.SetVersion(version)
 		done(response)
 	})

@@ -17,7 +17,8 @@
 //     replica, never changes, and is the same on all.
 //   - I3: each producer's records are there once and in order, and no idempotent producer
 //     is refused the sequence that follows what was acknowledged.
-//   - I8: all nodes apply the same metadata, an epoch of the quorum has one leader, and
+//   - I8: all nodes apply the same metadata, know in the end the topics whose creation was
+//     acknowledged and none of those whose deletion was, an epoch of the quorum has one leader, and
 //     one node at most acknowledges in a leader epoch.
 //   - I9: producers get on while a minority stays away for good; after healing all
 //     replicas are in sync.

@@ -184,7 +184,7 @@ func (c *Cluster) allInSync() bool {
 		}
 		for _, t := range image.Topics() {
 			for i := range t.Partitions {
-				if len(t.Partitions[i].ISR) != nodeCount {
+				if m := &t.Partitions[i]; len(m.Replicas) < 2 || len(m.ISR) != len(m.Replicas) || len(m.Adding)+len(m.Removing) > 0 {
 					return false
 				}
 			}
@@ -262,11 +262,11 @@ func (c *Cluster) minority(wrong func() bool) {
 	before := map[*producer]int{}
 	for _, p := range c.producers {
 		before[p] = p.acked
-		p.goOn = true
+		p.goOn = !p.moved
 	}
 	if !c.s.run(c.s.now+healTime, func() bool {
 		for _, p := range c.producers {
-			if p.acked < before[p]+3 {
+			if !p.moved && p.acked < before[p]+3 {
 				return wrong()
 			}
 		}
@@ -300,7 +300,7 @@ func (c *Cluster) whole() bool {
 	for _, t := range image.Topics() {
 		for i := range t.Partitions {
 			m := &t.Partitions[i]
-			if m.Leader < 0 || len(m.ISR) != len(m.Replicas) || !c.settled(t, m) {
+			if m.Leader < 0 || len(m.ISR) != len(m.Replicas) || len(m.Adding)+len(m.Removing) > 0 || !c.settled(t, m) {
 				return false
 			}
 		}

@@ -15,6 +15,8 @@ import (
 // sends it again until it is acknowledged.
 type producer struct {
 	client    *client
+	topics    []string
+	moved     bool // its topic may have a single replica: no node can be missed
 	id        int64
 	sequences map[topicPartition]int32
 	acked     int
@@ -37,7 +39,7 @@ func (p *producer) run() {
 			p.begin() // as if it were restarted
 		}
 		p.busy = true
-		p.produce(topicPartition{x.c.topics[s.random.IntN(len(x.c.topics))], s.random.Int32N(2)})
+		p.produce(topicPartition{p.topics[s.random.IntN(len(p.topics))], s.random.Int32N(2)})
 	}
 }
 
@@ -127,7 +129,10 @@ func (x *consumer) run() {
 	x.at = map[topicPartition]int64{}
 	for {
 		c.s.sleep(c.s.between(time.Millisecond, 300*time.Millisecond))
-		tp := topicPartition{c.topics[c.s.random.IntN(len(c.topics))], c.s.random.Int32N(2)}
+		tp := topicPartition{movedTopic, c.s.random.Int32N(2)}
+		if n := c.s.random.IntN(len(c.topics) + 1); n < len(c.topics) {
+			tp.topic = c.topics[n]
+		}
 		leader, ok := x.client.leader(tp)
 		if !ok {
 			continue

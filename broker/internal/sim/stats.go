@@ -17,6 +17,7 @@ type Stats struct {
 	// What was done.
 	Requests, Produced, Acknowledged, ProduceRetries, Consumed int
 	ControllerElections, SnapshotsRestored, LeaderChanges      int
+	TopicsCreated, TopicsDeleted, Reassignments                int
 	// What was checked.
 	ComparedBatches, MetadataEntries, AckedOffsets int
 }
