@@ -45,7 +45,7 @@ func startEmbedded(ctx context.Context, dir string) (*embedded, error) {
 		return nil, errors.Join(err, b.Close())
 	}
 	e := &embedded{broker: b, conn: conn}
-	if err := e.createTopic(); err != nil {
+	if err := e.createTopic(1); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
 	return e, nil
@@ -81,11 +81,11 @@ func (e *embedded) response(flexible bool) ([]byte, error) {
 	return frame[4:], nil
 }
 
-func (e *embedded) createTopic() error {
+func (e *embedded) createTopic(partitions int32) error {
 	r := kmsg.NewPtrCreateTopicsRequest()
 	r.Version = 7
 	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = benchTopic, 1, 1
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = benchTopic, partitions, 1
 	r.Topics, r.TimeoutMillis = append(r.Topics, topic), 10_000
 	if err := e.request(r); err != nil {
 		return err
@@ -130,12 +130,16 @@ func (e *embedded) produce(r *kmsg.ProduceRequest) error {
 	return kerr.ErrorForCode(answer.Topics[0].Partitions[0].ErrorCode)
 }
 
-// fetch reads from an offset on and returns the bytes of the batches.
+// fetch reads partition 0 from an offset on and returns the bytes of the batches.
 func (e *embedded) fetch(offset int64, maxBytes int32) ([]byte, error) {
+	return e.fetchFrom(0, offset, maxBytes)
+}
+
+func (e *embedded) fetchFrom(number int32, offset int64, maxBytes int32) ([]byte, error) {
 	r := kmsg.NewPtrFetchRequest()
 	r.Version, r.MaxWaitMillis, r.MinBytes, r.MaxBytes, r.SessionEpoch = fetchVersion, 500, 1, maxBytes, -1
 	partition := kmsg.NewFetchRequestTopicPartition()
-	partition.FetchOffset, partition.PartitionMaxBytes, partition.CurrentLeaderEpoch = offset, maxBytes, -1
+	partition.Partition, partition.FetchOffset, partition.PartitionMaxBytes, partition.CurrentLeaderEpoch = number, offset, maxBytes, -1
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.Partitions = benchTopic, append(topic.Partitions, partition)
 	r.Topics = append(r.Topics, topic)

@@ -5,10 +5,11 @@
 //	go run ./benchmarks guarantee [HOST:PORT]
 //	go run ./benchmarks nexmark [EVENTS]
 //	go run ./benchmarks restore [KEYS]
+//	go run ./benchmarks profile DIR
 //
 // The second form measures what exactly-once costs, on a cluster or on a broker
 // of its own; the third runs the queries of Nexmark in memory; the fourth restores
-// a store from its changelog.
+// a store from its changelog; the fifth writes CPU profiles of a broker under load.
 package main
 
 import (
@@ -44,10 +45,14 @@ func run(args []string) error {
 		return printGuarantee(context.Background(), strings.Join(args[1:], ""))
 	case len(args) > 0 && len(args) <= 2 && args[0] == "restore":
 		return printRestore(args[1:])
+	case len(args) == 3 && args[0] == loadFlag:
+		return printLoad(args[1], args[2])
+	case len(args) == 2 && args[0] == "profile":
+		return printProfile(args[1])
 	case len(args) > 0 && len(args) <= 2 && args[0] == "nexmark":
 		return printNexmark(args[1:])
 	case len(args) > 0:
-		return errors.New("usage: go run ./benchmarks [guarantee [HOST:PORT] | nexmark [EVENTS] | restore [KEYS]]")
+		return errors.New("usage: go run ./benchmarks [guarantee [HOST:PORT] | nexmark [EVENTS] | restore [KEYS] | profile DIR]")
 	}
 	fmt.Printf("%s %s/%s, %d processors\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	if err := printEngine(); err != nil {

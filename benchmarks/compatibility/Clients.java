@@ -102,6 +102,18 @@ public class Clients {
         return t;
     }
 
+    // known asks until the node that is asked has heard of a topic: each time it may be another.
+    static <T> T known(Callable<T> ask) throws Exception {
+        for (long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(CASE_SECONDS - 5); ; Thread.sleep(20)) {
+            try {
+                return ask.call();
+            } catch (ExecutionException e) {
+                boolean later = e.getCause() instanceof UnknownTopicOrPartitionException || e.getCause() instanceof UnknownTopicIdException;
+                if (!later || System.nanoTime() > end) throw e;
+            }
+        }
+    }
+
     static void until(String what, BooleanSupplier is) throws Exception {
         long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(CASE_SECONDS - 5);
         while (!is.getAsBoolean()) {
@@ -809,9 +821,9 @@ public class Clients {
             equal(created.numPartitions(a).get(), 2);
             Uuid id = created.topicId(b).get();
             equal(created.config(b).get().get("retention.ms").value(), "5000");
-            var d = admin.describeTopics(List.of(a)).allTopicNames().get().get(a);
+            var d = known(() -> admin.describeTopics(List.of(a)).allTopicNames().get().get(a));
             equal(d.partitions().get(1).isr().size(), 1);
-            equal(admin.describeTopics(TopicCollection.ofTopicIds(List.of(id))).allTopicIds().get().get(id).name(), b);
+            equal(known(() -> admin.describeTopics(TopicCollection.ofTopicIds(List.of(id))).allTopicIds().get().get(id)).name(), b);
             fails(TopicExistsException.class, () -> admin.createTopics(List.of(new NewTopic(a, 1, (short) 1))).all().get());
             fails(InvalidReplicationFactorException.class, () -> admin.createTopics(List.of(new NewTopic(name("t"), 1, (short) 100))).all().get());
             fails(InvalidPartitionsException.class, () -> admin.createTopics(List.of(new NewTopic(name("t"), 0, (short) 1))).all().get());
@@ -820,7 +832,14 @@ public class Clients {
             admin.deleteTopics(TopicCollection.ofTopicIds(List.of(id))).all().get();
             admin.deleteTopics(TopicCollection.ofTopicNames(List.of(a))).all().get();
             fails(UnknownTopicOrPartitionException.class, () -> admin.deleteTopics(List.of(a)).all().get());
-            fails(UnknownTopicIdException.class, () -> admin.describeTopics(TopicCollection.ofTopicIds(List.of(id))).allTopicIds().get());
+            until("no node knows it", () -> {
+                try {
+                    admin.describeTopics(TopicCollection.ofTopicIds(List.of(id))).allTopicIds().get();
+                    return false;
+                } catch (Exception e) {
+                    return e.getCause() instanceof UnknownTopicIdException;
+                }
+            });
         });
         cases.put("admin: add partitions", () -> {
             String t = topic(1);
@@ -867,12 +886,13 @@ public class Clients {
         cases.put("admin: log directories", () -> {
             String t = topic(1);
             fill(t, 0, "v");
-            var dirs = admin.describeLogDirs(List.of(nodeId())).allDescriptions().get().get(nodeId());
+            int leader = admin.describeTopics(List.of(t)).allTopicNames().get().get(t).partitions().get(0).leader().id();
+            var dirs = admin.describeLogDirs(List.of(leader)).allDescriptions().get().get(leader);
             equal(dirs.size(), 1);
             var dir = dirs.values().iterator().next();
             check(dir.replicaInfos().get(at(t, 0)).size() > 0, "it has a size");
             check(dir.totalBytes().isPresent() && dir.usableBytes().isPresent(), "the disk has a size");
-            var replica = new TopicPartitionReplica(t, 0, nodeId());
+            var replica = new TopicPartitionReplica(t, 0, leader);
             check(admin.describeReplicaLogDirs(List.of(replica)).all().get().get(replica).getCurrentReplicaLogDir() != null, "it is somewhere");
         });
     }
@@ -942,7 +962,13 @@ public class Clients {
             String t = topic(1);
             var p = at(t, 0);
             admin.alterPartitionReassignments(Map.of(p, Optional.of(new NewPartitionReassignment(List.of(nodeId()))))).all().get();
-            equal(admin.listPartitionReassignments(Set.of(p)).reassignments().get().size(), 0);
+            until("the replica is where it should be", () -> {
+                try {
+                    return admin.listPartitionReassignments(Set.of(p)).reassignments().get().isEmpty();
+                } catch (Exception e) {
+                    return false;
+                }
+            });
             fails(InvalidReplicaAssignmentException.class, () -> admin.alterPartitionReassignments(Map.of(p, Optional.of(new NewPartitionReassignment(List.of(4711))))).all().get());
             fails(NoReassignmentInProgressException.class, () -> admin.alterPartitionReassignments(Map.of(p, Optional.empty())).all().get());
             var elected = admin.electLeaders(ElectionType.PREFERRED, Set.of(p)).partitions().get().get(p);

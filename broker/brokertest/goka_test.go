@@ -36,15 +36,17 @@ var describeConfigs = regexp.MustCompile(`Error getting config for topic [0-9a-f
 // relay before the broker, which has no peers, makes that one.
 //
 // They take a minute of waiting and so run with LEAT_GOKA=1 only, best with
-// -parallel 4. With
-// LEAT_GOKA=HOST:PORT they run against that cluster, of two brokers or more,
-// without a relay.
+// -parallel 4. With LEAT_TEST_NODES=3 they run on a cluster of three, and with
+// LEAT_GOKA=HOST:PORT on that one, of two brokers or more, without a relay.
 func TestGokaSystemTests(t *testing.T) {
 	address := os.Getenv("LEAT_GOKA")
 	if address == "" {
 		t.Skip("LEAT_GOKA is not set")
 	}
-	if address == "1" {
+	switch {
+	case address == "1" && nodes() > 1:
+		address = strings.Join(brokertest.StartCluster(t, nodes()).Addrs(), ",")
+	case address == "1":
 		relay := listenRelay(t)
 		b := brokertest.Start(t, brokertest.Configure(func(c *broker.Config) { c.Advertise = relay.address() }))
 		relay.serve(b.Listening())

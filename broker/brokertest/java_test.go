@@ -50,8 +50,12 @@ func TestKafkaTools(t *testing.T) {
 		}
 		return path
 	}
+	all := "[1]" // brokers
+	for n := 2; n <= nodes(); n++ {
+		all = strings.Replace(all, "]", fmt.Sprintf(",%d]", n), 1)
+	}
 	records := file("delete.json", `{"partitions":[{"topic":%q,"partition":0,"offset":1}],"version":1}`, topic)
-	moved := file("moved.json", `{"partitions":[{"topic":%q,"partition":1,"replicas":[1]}],"version":1}`, topic)
+	moved := file("moved.json", `{"partitions":[{"topic":%q,"partition":1,"replicas":%s}],"version":1}`, topic, all)
 	toMove := file("topics.json", `{"topics":[{"topic":%q}],"version":1}`, topic)
 	const tools = "org.apache.kafka.tools."
 	const groups, reassign = tools + "consumer.group.ConsumerGroupCommand", tools + "reassign.ReassignPartitionsCommand"
@@ -66,7 +70,7 @@ func TestKafkaTools(t *testing.T) {
 	}{
 		{"create", "", []string{tools + "TopicCommand", "--create", "--topic", topic, "--partitions", "1"}, "Created topic " + topic},
 		{"alter", "", []string{tools + "TopicCommand", "--alter", "--topic", topic, "--partitions", "2"}, "^$"},
-		{"describe", "", []string{tools + "TopicCommand", "--describe", "--topic", topic}, `PartitionCount: 2(?s:.*)Partition: 1\s+Leader: \d+\s+Replicas: \d+\s+Isr: \d+\s+Elr: \s*LastKnownElr:`},
+		{"describe", "", []string{tools + "TopicCommand", "--describe", "--topic", topic}, `PartitionCount: 2(?s:.*)Partition: 1\s+Leader: \d+\s+Replicas: [\d,]+\s+Isr: [\d,]+\s+Elr: \s*LastKnownElr:`},
 		{"list", "", []string{tools + "TopicCommand", "--list"}, topic},
 		{"console-producer", lines.String(), []string{tools + "ConsoleProducer", "--topic", topic, "--property", "parse.key=true", "--property", "key.separator=:", "--compression-codec", "zstd"}, ""},
 		{"console-consumer", "", []string{tools + "consumer.ConsoleConsumer", "--topic", topic, "--from-beginning", "--max-messages", "20", "--group", group, "--property", "print.key=true"}, `(?m)^key7\s+value 7$(?s:.*)Processed a total of 20 messages`},
@@ -92,11 +96,11 @@ func TestKafkaTools(t *testing.T) {
 		{"log-dirs", "", []string{tools + "LogDirsCommand", "--describe", "--topic-list", topic}, `"partition":"` + topic + `-1","size":\d+,"offsetLag":0`},
 		{"api-versions", "", []string{tools + "BrokerApiVersionsCommand"}, `Fetch\(1\): 4 to 18`},
 		{"delete-records", "", []string{tools + "DeleteRecordsCommand", "--offset-json-file", records}, `low_watermark: 1`},
-		{"reassign-generate", "", []string{reassign, "--generate", "--topics-to-move-json-file", toMove, "--broker-list", "1"}, `"topic":"` + topic + `","partition":1,"replicas":\[1\]`},
+		{"reassign-generate", "", []string{reassign, "--generate", "--topics-to-move-json-file", toMove, "--broker-list", strings.Trim(all, "[]")}, `"topic":"` + topic + `","partition":1,"replicas":\[[\d,]+\]`},
 		{"reassign-execute", "", []string{reassign, "--execute", "--reassignment-json-file", moved}, "Successfully started partition reassignment for " + topic + "-1"},
 		{"reassign-verify", "", []string{reassign, "--verify", "--reassignment-json-file", moved}, "(?s)Reassignment of partition " + topic + "-1 is completed.*Clearing topic-level throttles on topic " + topic + "$"},
 		{"reassign-list", "", []string{reassign, "--list"}, "No partition reassignments found"},
-		{"leader-election", "", []string{tools + "LeaderElectionCommand", "--election-type", "preferred", "--topic", topic, "--partition", "1"}, "Valid replica already elected"},
+		{"leader-election", "", []string{tools + "LeaderElectionCommand", "--election-type", "preferred", "--topic", topic, "--partition", "1"}, "Valid replica already elected|Successfully completed leader election"},
 		{"features", "", []string{tools + "FeatureCommand", "--bootstrap-server", address, "describe"}, `transaction.version\s+SupportedMinVersion: 0\s+SupportedMaxVersion: 2\s+FinalizedVersionLevel: 2`},
 		{"quorum", "", []string{tools + "MetadataQuorumCommand", "--bootstrap-server", address, "describe", "--status"}, `(?s)LeaderId:\s+\d+.*CurrentVoters:\s+\[\{"id": \d+`},
 		{"quorum-replication", "", []string{tools + "MetadataQuorumCommand", "--bootstrap-server", address, "describe", "--replication"}, `Leader`},

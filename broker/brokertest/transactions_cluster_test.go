@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/brokertest"
 )
@@ -152,4 +153,33 @@ func checkAttempts(t *testing.T, addrs []string, attempts []attempt) {
 		}
 	}
 	t.Logf("%d transactions, %d records seen", len(attempts), len(seen))
+}
+
+// Followers tell of producers as leaders do: kafka-transactions.sh asks nodes for all that
+// they have replicas of.
+func TestFollowersTellOfProducers(t *testing.T) {
+	t.Parallel()
+	c := brokertest.StartCluster(t, 3)
+	newTopic(t, "orders", 1, 3, minInSync(2), c.Addrs()...)
+	client, err := kgo.NewClient(kgo.AlwaysRetryEOF(), kgo.SeedBrokers(c.Addrs()...), kgo.DefaultProduceTopic("orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.ProduceSync(clusterContext(t), kgo.StringRecord("a")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	ask := kmsg.NewPtrDescribeProducersRequest()
+	ask.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: "orders", Partitions: []int32{0}}}
+	for i := range c.Size() {
+		id := c.Node(i).Running().NodeID()
+		waitFor(t, "a node that knows the producer", func() bool { // a follower has the record a moment later
+			answer, err := client.Broker(int(id)).Request(clusterContext(t), ask)
+			if err != nil {
+				return false
+			}
+			p := answer.(*kmsg.DescribeProducersResponse).Topics[0].Partitions[0]
+			return p.ErrorCode == 0 && len(p.ActiveProducers) == 1
+		})
+	}
 }

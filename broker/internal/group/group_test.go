@@ -203,6 +203,23 @@ func randomBeat(rt *rapid.T, s *script, leaving bool) *datadriven.TestData {
 	return command("beat", args...)
 }
 
+// taggedValue is a group of a later version that claims 4 billion tagged fields: the decoder
+// took minutes to look for them.
+var taggedValue = append([]byte{0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0xff, 0xff, 0xff, 0xff, 0x0f)
+
+func TestValuesOfLaterVersionsAreRefused(t *testing.T) {
+	s := NewShard(DefaultConfig())
+	for _, r := range []coordinator.Record{
+		{Key: groupKey("g"), Value: taggedValue},
+		{Key: offsetRecord("g", TopicPartition{"t", 1}, Offset{}).Key, Value: taggedValue},
+		{Key: groupKey("g"), Value: []byte{0}},
+	} {
+		if err := s.Replay(r, 0); !errors.Is(err, ErrBadRecord) {
+			t.Errorf("%x: %v, want %v", r.Value, err, ErrBadRecord)
+		}
+	}
+}
+
 // FuzzReplay replays any record: no panic, an error that says so, and a shard
 // that can be used afterwards.
 func FuzzReplay(f *testing.F) {
@@ -221,6 +238,9 @@ func FuzzReplay(f *testing.F) {
 		offsetRecord("g", TopicPartition{"t", 1}, Offset{Offset: 3, ExpireTimestamp: 9}), {Key: groupKey("g")}, {Key: []byte{0, 9, 1}},
 	} {
 		f.Add(r.Key, r.Value)
+	}
+	for _, key := range [][]byte{groupKey("g"), offsetRecord("g", TopicPartition{"t", 1}, Offset{}).Key} {
+		f.Add(key, taggedValue)
 	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		cfg := DefaultConfig()

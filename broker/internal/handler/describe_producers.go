@@ -9,8 +9,9 @@ import (
 	"github.com/leatlog/leat/broker/internal/wire"
 )
 
-// DescribeProducers (key 61), version 0: the producers that a partition's leader
-// remembers, with their open transactions (KIP-664).
+// DescribeProducers (key 61), version 0: the producers that a replica of a
+// partition remembers, with their open transactions (KIP-664). As with Kafka any replica
+// may be asked: its tool looks for hanging transactions node by node.
 func describeProducers(h *Handler, _ context.Context, request *wire.Request, respond wire.Responder) {
 	body := request.Body.(*kmsg.DescribeProducersRequest)
 	out := body.ResponseKind().(*kmsg.DescribeProducersResponse)

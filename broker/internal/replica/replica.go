@@ -273,9 +273,10 @@ func (r *Replica) TransactionState(producerID int64, epoch int16) storage.Transa
 	return r.log.TransactionState(producerID, epoch)
 }
 
-// Producers returns the producers that are known, by id, or why nobody may ask here.
+// Producers returns the producers that are known, by id, or why nobody may ask here. Any
+// replica may be asked.
 func (r *Replica) Producers() ([]storage.Producer, *kerr.Error) {
-	if now := r.lookCore(-1, false); now.err != nil {
+	if now := r.lookCore(-1, true); now.err != nil {
 		return nil, now.err
 	}
 	return r.log.Producers(), nil
