@@ -240,7 +240,8 @@ func (w *worker) begin(r *running) error {
 		})
 		w.targets[p] = target{task: r, store: len(r.restores) - 1}
 		r.reportRestore(&r.restores[len(r.restores)-1])
-		w.app.fetcher.Add(p, from, client.ResetEarliest, w.inbox)
+		// Not to be passed over: the store would miss what the changelog has lost.
+		w.app.fetcher.Add(p, from, client.ResetFail, w.inbox)
 	}
 	return nil
 }

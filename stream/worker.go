@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/leatlog/leat/state"
 	"github.com/leatlog/leat/stream/client"
 	"github.com/leatlog/leat/stream/internal/assign"
 	"github.com/leatlog/leat/topology/plan"
@@ -21,7 +22,7 @@ const (
 	// punctuateInterval is the longest time between two punctuations of a task.
 	punctuateInterval = time.Second
 	// maxResets is how often in a row, without a commit between, a worker starts its
-	// tasks anew after its producer has failed.
+	// tasks anew after an error that this cures.
 	maxResets = 3
 )
 
@@ -323,7 +324,8 @@ func (w *worker) idle() {
 }
 
 // recoverFrom goes on after an error: a lost membership is the group's to
-// report, a failed producer is replaced, all else stops the App.
+// report; after one that a new start of the tasks cures they start again, with a new
+// producer; all else stops the App.
 func (w *worker) recoverFrom(err error) {
 	w.mu.Lock()
 	lost := w.lost
@@ -338,9 +340,9 @@ func (w *worker) recoverFrom(err error) {
 		w.renewProducer()
 		w.app.forget(w.index)
 		return
-	case errors.Is(err, client.ErrProducerFailed) && w.resets < maxResets:
+	case restartable(err) != "" && w.resets < maxResets:
 		w.resets++
-		w.log.Warn().Err(err).Msg("the producer has failed; starting the tasks again from their last commit")
+		w.log.Warn().Err(err).Msg(restartable(err) + "; starting the tasks again from their last commit")
 		w.app.status.report(err)
 		if w.restart() {
 			return
@@ -350,6 +352,20 @@ func (w *worker) recoverFrom(err error) {
 	}
 	// Wait for stop.
 	w.closeTasks(func(*running) bool { return true }, false)
+}
+
+// restartable says what has happened when a new start of the tasks cures err, "" when none
+// does.
+func restartable(err error) string {
+	switch {
+	case errors.Is(err, client.ErrProducerFailed):
+		return "the producer has failed"
+	case errors.Is(err, state.ErrDamaged):
+		return "a store is damaged and is rebuilt"
+	case errors.Is(err, client.ErrOffsetOutOfRange): // sources reset theirs
+		return "the changelog has lost what a restore was to read next"
+	}
+	return ""
 }
 
 // restart opens every task of the worker again with a new producer; what was not

@@ -1,9 +1,11 @@
 package topology
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 
+	"github.com/leatlog/leat/state"
 	"github.com/leatlog/leat/topology/internal/graph"
 	"github.com/leatlog/leat/topology/plan"
 )
@@ -158,10 +160,11 @@ func newFailures[K, V any](i *instance, n *graph.Node, policy ErrorPolicy, key S
 }
 
 // handle returns the error that stops the task, or nil when the record is left
-// out. r is the operator's input, nil at a source.
+// out. r is the operator's input, nil at a source. A store that failed, which a user's
+// function has passed on, is not the record's fault: no policy leaves that out.
 func (f *failures[K, V]) handle(err error, r *Record[K, V]) error {
 	ctx := f.i.ctx
-	if !f.policy.skip {
+	if !f.policy.skip || storeFailed(err) {
 		e := &plan.OperatorError{Operator: f.operator, Partition: ctx.Task().Partition, Offset: -1, Err: err}
 		if f.i.record != nil && !f.lags {
 			e.Topic, e.Offset = ctx.TopicName(f.i.source), f.i.record.Offset
@@ -177,6 +180,11 @@ func (f *failures[K, V]) handle(err error, r *Record[K, V]) error {
 	}
 	ctx.Dropped(f.operator, plan.DropDeadLetter, err)
 	return nil
+}
+
+func storeFailed(err error) bool {
+	return errors.Is(err, state.ErrDamaged) || errors.Is(err, state.ErrNoSpace) ||
+		errors.Is(err, state.ErrClosed) || errors.Is(err, state.ErrRestoring)
 }
 
 // letter makes the dead letter.
