@@ -241,6 +241,9 @@ func TestIndexRoom(t *testing.T) {
 func FuzzFile(f *testing.F) {
 	names := []string{"a-0/0.log", "__consumer_offsets-0/0.log", "__transaction_state-0/0.log", "__cluster_metadata-0/0.log", "0.index", "0.timeindex", "0.txnindex", "0.snapshot"}
 	f.Add(uint8(1), segment(batch(record.CodecGzip, []byte{0, 1, 0, 1, 'g'}, []byte{0, 3})))
+	value := kmsg.NewTxnMetadataValue()
+	value.Version, value.Topics = 1, []kmsg.TxnMetadataValueTopic{{Topic: "t", Partitions: []int32{1}}}
+	f.Add(uint8(2), segment(batch(record.CodecNone, (&kmsg.TxnMetadataKey{TransactionalID: "x"}).AppendTo(nil), value.AppendTo(nil))))
 	f.Add(uint8(7), []byte{0, 1, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, which uint8, b []byte) {
 		for off, rest := 0, b; ; {

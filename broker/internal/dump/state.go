@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/internal/record"
+	"github.com/leatlog/leat/broker/internal/wire"
 )
 
 // state says how the records of a topic are decoded.
@@ -80,7 +81,7 @@ func decodeOffset(r *record.Record) ([]field, error) {
 		return append(fields, field{"removed", true}), nil
 	}
 	value := kmsg.NewOffsetCommitValue()
-	if err := value.ReadFrom(r.Value); err != nil {
+	if err := decode(wire.OffsetCommitValue, &value, r.Value); err != nil {
 		return nil, fmt.Errorf("value of an offset: %w", err)
 	}
 	fields = append(fields, field{"committed", value.Offset}, field{"committed at", timestamp(value.CommitTimestamp)})
@@ -88,6 +89,14 @@ func decodeOffset(r *record.Record) ([]field, error) {
 		fields = append(fields, field{"leader epoch", value.LeaderEpoch})
 	}
 	return append(fields, field{"metadata", value.Metadata}), nil
+}
+
+// decode lets kmsg decode a value that it can read to its end.
+func decode(l *wire.Layout, v interface{ ReadFrom([]byte) error }, value []byte) error {
+	if err := l.Check(value); err != nil {
+		return err
+	}
+	return v.ReadFrom(value)
 }
 
 func decodeGroup(r *record.Record) ([]field, error) {
@@ -100,7 +109,7 @@ func decodeGroup(r *record.Record) ([]field, error) {
 		return append(fields, field{"removed", true}), nil
 	}
 	value := kmsg.NewGroupMetadataValue()
-	if err := value.ReadFrom(r.Value); err != nil {
+	if err := decode(wire.GroupMetadataValue, &value, r.Value); err != nil {
 		return nil, fmt.Errorf("value of a group: %w", err)
 	}
 	members := make([]string, len(value.Members))
@@ -124,7 +133,7 @@ func decodeTransaction(r *record.Record) ([]field, error) {
 		return append(fields, field{"removed", true}), nil
 	}
 	var value kmsg.TxnMetadataValue
-	if err := value.ReadFrom(r.Value); err != nil {
+	if err := decode(wire.TxnMetadataValue, &value, r.Value); err != nil {
 		return nil, fmt.Errorf("value of transaction %q: %w", key.TransactionalID, err)
 	}
 	name := fmt.Sprint(int8(value.State))

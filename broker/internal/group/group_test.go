@@ -207,12 +207,13 @@ func randomBeat(rt *rapid.T, s *script, leaving bool) *datadriven.TestData {
 // took minutes to look for them.
 var taggedValue = append([]byte{0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 0xff, 0xff, 0xff, 0xff, 0x0f)
 
-func TestValuesOfLaterVersionsAreRefused(t *testing.T) {
+func TestTagBombsAreRefused(t *testing.T) {
 	s := NewShard(DefaultConfig())
 	for _, r := range []coordinator.Record{
 		{Key: groupKey("g"), Value: taggedValue},
 		{Key: offsetRecord("g", TopicPartition{"t", 1}, Offset{}).Key, Value: taggedValue},
 		{Key: groupKey("g"), Value: []byte{0}},
+		{Key: groupKey("g"), Value: []byte{0, 5}},
 	} {
 		if err := s.Replay(r, 0); !errors.Is(err, ErrBadRecord) {
 			t.Errorf("%x: %v, want %v", r.Value, err, ErrBadRecord)

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/internal/coordinator"
+	"github.com/leatlog/leat/broker/internal/wire"
 )
 
 // ErrBadRecord says that a record of `__consumer_offsets` cannot be read.
@@ -130,7 +131,7 @@ func readOffset(r coordinator.Record) (groupID string, p TopicPartition, offset 
 		return groupID, p, nil, nil
 	}
 	value := kmsg.NewOffsetCommitValue()
-	if err := readable(r.Value, offsetValueVersion); err != nil {
+	if err := wire.OffsetCommitValue.Check(r.Value); err != nil {
 		return "", p, nil, fmt.Errorf("%w: offset of group %q: %w", ErrBadRecord, groupID, err)
 	}
 	if err := value.ReadFrom(r.Value); err != nil {
@@ -144,18 +145,6 @@ func readOffset(r coordinator.Record) (groupID string, p TopicPartition, offset 
 		o.ExpireTimestamp = value.ExpireTimestamp
 	}
 	return groupID, p, &o, nil
-}
-
-// readable refuses values of later versions than are known. They have tagged fields, of
-// which kmsg's decoder reads as many as the value claims, up to 4 billion that are not there.
-func readable(value []byte, known int16) error {
-	if len(value) < 2 {
-		return errors.New("is too short to have a version")
-	}
-	if version := int16(binary.BigEndian.Uint16(value)); version < 0 || version > known {
-		return fmt.Errorf("has version %d, known are 0 to %d", version, known)
-	}
-	return nil
 }
 
 func (s *Shard) replayGroup(r coordinator.Record) error {
@@ -181,7 +170,7 @@ func (s *Shard) replayGroup(r coordinator.Record) error {
 		return nil
 	}
 	value := kmsg.NewGroupMetadataValue()
-	if err := readable(r.Value, groupValueVersion); err != nil {
+	if err := wire.GroupMetadataValue.Check(r.Value); err != nil {
 		return fmt.Errorf("%w: group %q: %w", ErrBadRecord, key.Group, err)
 	}
 	if err := value.ReadFrom(r.Value); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/leatlog/leat/broker/internal/coordinator"
+	"github.com/leatlog/leat/broker/internal/wire"
 )
 
 // ErrBadRecord says that a record of `__transaction_state` cannot be read.
@@ -63,8 +64,10 @@ func (s *Shard) Replay(r coordinator.Record, _ int64) error {
 		delete(s.ids, key.TransactionalID)
 		return nil
 	}
+	if err := wire.TxnMetadataValue.Check(r.Value); err != nil {
+		return fmt.Errorf("%w: transactional id %q: %w", ErrBadRecord, key.TransactionalID, err)
+	}
 	var v kmsg.TxnMetadataValue
-	v.Default()
 	if err := v.ReadFrom(r.Value); err != nil {
 		return fmt.Errorf("%w: transactional id %q: %w", ErrBadRecord, key.TransactionalID, err)
 	}

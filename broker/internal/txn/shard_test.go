@@ -404,3 +404,33 @@ func TestRecordIsKafkas(t *testing.T) {
 		t.Errorf("%v became %v, %v", x.describe(), back, err)
 	}
 }
+
+// FuzzReplay replays any record: no panic, an error that says so, and a shard that can be
+// used afterwards.
+func FuzzReplay(f *testing.F) {
+	b := &transaction{id: "t", producerID: 1, state: Ongoing, started: 5, timeout: time.Second,
+		partitions: map[TopicPartition]struct{}{{"a", 1}: {}, {"b", 2}: {}}}
+	r := b.record()
+	f.Add(r.Key, r.Value)
+	f.Add(r.Key, []byte(nil))
+	// It claims 4 billion tagged fields.
+	f.Add(r.Key, append(r.Value[:len(r.Value)-1:len(r.Value)-1], 0xff, 0xff, 0xff, 0xff, 0x0f))
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		cfg := DefaultConfig()
+		cfg.Prepared = func(int32, Prepared) {}
+		s := NewShard(0, cfg)
+		for range 2 { // the second replaces the first
+			if err := s.Replay(coordinator.Record{Key: key, Value: value}, 0); err != nil && !errors.Is(err, ErrBadRecord) {
+				t.Fatalf("error %v", err)
+			}
+		}
+		s.Loaded(time.UnixMilli(10))
+		for range 100 {
+			at, ok := s.NextDeadline()
+			if !ok {
+				break
+			}
+			s.Expire(at)
+		}
+	})
+}

@@ -12,7 +12,7 @@
 // The body is decoded by kmsg. kmsg trusts lengths: it allocates an array of as
 // many elements as the frame claims, as long as there is one byte left for each,
 // and loops as often as a frame claims to have tagged fields. Hence every frame
-// is first walked by its layout (layouts.txt): every length must fit into what is
+// is first walked by its schema (schema_table.go): every length must fit into what is
 // left, every array must really have its elements. What passes costs memory in
 // proportion to its size.
 //
