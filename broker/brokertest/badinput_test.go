@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"slices"
 	"strings"
@@ -67,7 +68,10 @@ func newBadInput(t *testing.T) *badInput {
 	i.apis = i.versions()
 	i.parent = names(t, filepath.Dir(dir))
 	i.check()
+	usual := debug.SetGCPercent(20) // so that little garbage counts, however busy the machine is
+	t.Cleanup(func() { debug.SetGCPercent(usual) })
 	runtime.GC()
+	runtime.GC() // what pools hold goes with the second
 	i.heap = heapBytes()
 	go i.watch()
 	t.Cleanup(func() {

@@ -91,6 +91,11 @@ type testBroker struct {
 	ctx       context.Context
 }
 
+// latest is AwaitImage when no other image will come.
+func (b *testBroker) latest(_ func(*metadata.Image) bool, _ time.Duration, call func(*metadata.Image)) {
+	call(b.image.Load())
+}
+
 func startBroker(t testing.TB, fs vfs.FS, image *metadata.Image) *testBroker {
 	t.Helper()
 	directory, err := storage.OpenDirectory(storage.Env{FS: fs, Now: time.Now, Logger: zerolog.Nop()}, "data")
@@ -115,7 +120,7 @@ func startBroker(t testing.TB, fs vfs.FS, image *metadata.Image) *testBroker {
 	if err := manager.Start(image); err != nil {
 		t.Fatal(err)
 	}
-	b.handler = New(Dependencies{NodeID: 1, Image: b.image.Load, Partitions: replicas{manager}, Controller: &ids{}, Now: time.Now, Logger: zerolog.Nop()})
+	b.handler = New(Dependencies{NodeID: 1, Image: b.image.Load, AwaitImage: b.latest, Partitions: replicas{manager}, Controller: &ids{}, Now: time.Now, Logger: zerolog.Nop()})
 	return b
 }
 

@@ -99,3 +99,47 @@ func TestCommitForATopicThatIsNew(t *testing.T) {
 		t.Errorf("%d of 2 commits reached the coordinator", groups.commits)
 	}
 }
+
+// ledElsewhere are partitions that others lead.
+type ledElsewhere struct{ Partitions }
+
+func (ledElsewhere) Partition(metadata.UUID, int32) (Partition, *kerr.Error) {
+	return nil, kerr.NotLeaderForPartition
+}
+
+// A leader that has not heard yet of the topic waits to hear of it.
+func TestOffsetsOfATopicThatIsNew(t *testing.T) {
+	var parked func()
+	var c *cluster
+	c = newCluster(t, func(d *Dependencies) {
+		d.Partitions = ledElsewhere{d.Partitions}
+		d.AwaitImage = func(want func(*metadata.Image) bool, _ time.Duration, call func(*metadata.Image)) {
+			if parked = func() { call(c.image) }; want(c.image) {
+				parked()
+			}
+		}
+	})
+	c.ask(func(id uint64) controller.Event {
+		return controller.RegisterBroker{ID: id, Broker: 2, Incarnation: metadata.UUID{2}}
+	})
+	answers := make(chan int16, 1)
+	ask := func(topic string) {
+		list := kmsg.NewPtrListOffsetsRequest()
+		list.SetVersion(7)
+		list.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: -2}}}}
+		listOffsets(c.Handler, t.Context(), &wire.Request{Body: list, Conn: &c.conn}, func(r wire.Response) {
+			answers <- r.Body.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0].ErrorCode
+		})
+	}
+	ask(metadata.ClusterTopic)
+	<-answers // it did not wait
+	ask("new")
+	create := kmsg.NewPtrCreateTopicsRequest()
+	create.SetVersion(7)
+	create.Topics = append(create.Topics, newTopic("new", 1, 1))
+	c.do(create)
+	parked()
+	if code := <-answers; code != kerr.NotLeaderForPartition.Code {
+		t.Errorf("error %d, want that of the partition", code)
+	}
+}

@@ -93,7 +93,7 @@ func (n *replicatedNode) start() {
 	if err := manager.Start(n.c.image); err != nil {
 		t.Fatal(err)
 	}
-	b.handler = New(Dependencies{NodeID: n.id, InterNode: "INTERNAL", Image: b.image.Load, Partitions: replicas{manager}, Controller: &ids{}, Now: time.Now, Logger: zerolog.Nop()})
+	b.handler = New(Dependencies{NodeID: n.id, InterNode: "INTERNAL", Image: b.image.Load, AwaitImage: b.latest, Partitions: replicas{manager}, Controller: &ids{}, Now: time.Now, Logger: zerolog.Nop()})
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.testBroker = b

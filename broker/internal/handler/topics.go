@@ -11,8 +11,8 @@ import (
 )
 
 // metadataLag is how long a node that is asked about a topic which it does not know waits to
-// hear of it. A coordinator may be behind the nodes that its client learnt the topic from, and
-// clients take the error for final (franz-go in transactions, Java in OffsetCommit).
+// hear of it. It may be behind the node that its client learnt the topic from, and clients take
+// the error for final: franz-go in transactions, Java in OffsetCommit, sarama in ListOffsets.
 const metadataLag = time.Second
 
 // whenKnown calls back with an image that has a topic with so many partitions for each of
@@ -41,6 +41,9 @@ func (w wantedTopic) mayCome() bool {
 }
 
 func (w wantedTopic) in(image *metadata.Image) bool {
+	if w.name == metadata.ClusterTopic || w.id == metadata.ClusterTopicID {
+		return true
+	}
 	t, ok := image.Topic(w.name)
 	if w.name == "" {
 		t, ok = image.TopicByID(w.id)
