@@ -23,6 +23,8 @@ type liveness struct {
 	logger    zerolog.Logger
 	register  controller.RegisterBroker // but for its ID
 	heartbeat time.Duration
+	session   time.Duration
+	now       func() time.Time
 	epoch     atomic.Int64 // of the registration; -1 until there is one
 	// onRegistered is called after the first registration, with an image that holds
 	// it; the broker asks to be unfenced after that.
@@ -31,9 +33,10 @@ type liveness struct {
 	onEpoch  func(epoch int64) error
 	unfenced chan struct{} // closed when the broker is first unfenced
 
-	leaving  chan struct{} // closed when the broker is to give up what it leads
-	left     chan struct{} // closed when it leads nothing any more, or is not registered
-	answered atomic.Int64  // heartbeats that the controller answered
+	leaving  chan struct{}             // closed when the broker is to give up what it leads
+	left     chan struct{}             // closed when it leads nothing any more, or is not registered
+	answered atomic.Int64              // heartbeats that the controller answered
+	heard    atomic.Pointer[time.Time] // when the last one that was answered was sent; nil before
 }
 
 // settleDelay is the time between two tries until the broker is unfenced: as
@@ -151,16 +154,34 @@ func (l *liveness) soonLeaving(leaving bool) <-chan struct{} {
 }
 
 func (l *liveness) beat(ctx context.Context, leaving bool) (fenced bool, err error) {
+	sent := l.now()
 	answer, err := l.client.heartbeat(ctx, controller.BrokerHeartbeat{Broker: l.register.Broker, BrokerEpoch: l.epoch.Load(),
 		Offset: l.log.Published().Offset(), WantShutDown: leaving})
 	if err != nil {
 		return true, err
 	}
-	l.answered.Add(1)
+	l.hear(answer, sent)
 	if answer.ShouldShutDown {
 		return true, errMayStop
 	}
 	return answer.Fenced, nil
+}
+
+// hear takes over the answer to a heartbeat that was sent at a time.
+func (l *liveness) hear(answer controller.HeartbeatAnswer, sent time.Time) {
+	l.answered.Add(1)
+	if !answer.Fenced { // else others lead what this broker may not have heard of yet
+		l.heard.Store(&sent)
+	}
+}
+
+// current says that no other broker can have been made the leader of what this one leads
+// without this one having heard of it, clocks that run evenly given: the controller fences
+// no broker that it has heard of within a third of the session (see suspicion.go), unless
+// the broker's process is gone.
+func (l *liveness) current() bool {
+	heard := l.heard.Load()
+	return heard != nil && l.now().Sub(*heard) < l.session/3
 }
 
 const (

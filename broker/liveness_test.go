@@ -45,3 +45,26 @@ func TestReplicasStartWithAnImageThatHoldsTheRegistration(t *testing.T) {
 		}
 	})
 }
+
+// A broker that comes back is answered at once, before it hears that others lead now.
+func TestFencedBrokerMayBeBehind(t *testing.T) {
+	start := time.Now()
+	now := start
+	l := &liveness{session: 9 * time.Second, now: func() time.Time { return now }}
+	step := func(after time.Duration, want bool, answer *controller.HeartbeatAnswer) {
+		t.Helper()
+		if now = start.Add(after); answer != nil {
+			l.hear(*answer, now)
+		}
+		if got := l.current(); got != want {
+			t.Errorf("after %v: current is %v", after, got)
+		}
+	}
+	step(0, false, nil)
+	step(time.Second, false, &controller.HeartbeatAnswer{Fenced: true})
+	step(2*time.Second, true, &controller.HeartbeatAnswer{CaughtUp: true})
+	step(4*time.Second, true, nil)
+	step(6*time.Second, false, nil)
+	step(20*time.Second, false, &controller.HeartbeatAnswer{Fenced: true})
+	step(21*time.Second, true, &controller.HeartbeatAnswer{CaughtUp: true})
+}

@@ -125,6 +125,8 @@ func (b *Broker) startReplicas(context.Context) error {
 		Cleaner:       storage.CleanerConfig{DedupeBytes: b.cfg.Cleaner.DedupeBytes, BytesPerSecond: b.cfg.Cleaner.BytesPerSecond},
 		TopicDefaults: b.cfg.Topics.Defaults, ProducerExpiration: b.cfg.Limits.ProducerIDExpiration,
 		Lag: b.cfg.Cluster.ReplicaLag, OnRole: b.roleChanged,
+		// Nobody is served before there is a liveness.
+		Current: func() bool { return b.liveness.current() },
 	})
 	if err != nil {
 		return err
@@ -241,7 +243,8 @@ func (b *Broker) prepareLiveness(context.Context) error {
 		}
 		listeners = append(listeners, metadata.Listener{Name: internalListenerName, Host: host, Port: port})
 	}
-	b.liveness = &liveness{client: &controllerClient{broker: b}, log: b.log, logger: b.logger, heartbeat: b.cfg.Cluster.Heartbeat,
+	b.liveness = &liveness{client: &controllerClient{broker: b}, log: b.log, logger: b.logger,
+		heartbeat: b.cfg.Cluster.Heartbeat, session: b.cfg.Cluster.Session, now: b.env.Now,
 		onRegistered: b.replicas.Start, unfenced: make(chan struct{}), leaving: make(chan struct{}), left: make(chan struct{}),
 		onEpoch: func(epoch int64) error {
 			return b.membership.book.keep(func(p *addressPage) { p.BrokerEpoch = &epoch })

@@ -60,6 +60,9 @@ type Config struct {
 	// Offline included, in the order of the changes and after they took effect. It
 	// must not block and must not call Apply or Close.
 	OnRole func(r *Replica, role Role, epoch int32)
+	// Current, when set, says that the controller was heard of so lately that no other broker
+	// can lead what this one leads by its metadata. It may be called at any time.
+	Current func() bool
 	// Go runs f on a goroutine of its own. Default: the go statement.
 	Go func(f func())
 	// NewBell returns a new bell. Default: one that goroutines can wait for.

@@ -89,7 +89,11 @@ func (r *Replica) lookCore(currentLeaderEpoch int32, nearby bool) look {
 func (r *Replica) Read(q ReadRequest) ReadResult {
 	now := r.look(q.CurrentLeaderEpoch, q.Nearby)
 	result := now.result()
-	if result.Err != nil || !r.agrees(&q, &result) {
+	if result.Err != nil {
+		return result
+	}
+	if !r.agrees(&q, &result) {
+		result.Err = r.verdict(result.Err)
 		return result
 	}
 	if len(q.Near) > 0 {

@@ -183,7 +183,7 @@ func (r *Replica) offer(batch []byte, acks int16, deadline time.Time, tag int, s
 	}
 	o.info, o.refused, failure = r.append(batch, acks, Parked{Sink: sink, Tag: tag, Deadline: deadline}, o.fx)
 	if failure != nil {
-		o.refused = r.appendError(failure)
+		o.refused = r.verdict(r.appendError(failure))
 	}
 	return o
 }
