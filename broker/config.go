@@ -17,6 +17,7 @@ import (
 	"github.com/leatlog/leat/broker/internal/controller"
 	"github.com/leatlog/leat/broker/internal/group"
 	"github.com/leatlog/leat/broker/internal/metadata"
+	"github.com/leatlog/leat/broker/internal/replica"
 	"github.com/leatlog/leat/broker/internal/vfs"
 )
 
@@ -120,6 +121,7 @@ type Config struct {
 	Groups       GroupSettings
 	Transactions TransactionSettings
 	Cleaner      CleanerSettings
+	Verify       VerifySettings
 	// Limits bound what clients may ask for.
 	Limits LimitSettings
 	// Cluster times the metadata quorum and the liveness of brokers.
@@ -155,6 +157,18 @@ type TopicSettings struct {
 	// RetentionCheck is the time between two looks for old segments. Default 5 min
 	// (log.retention.check.interval.ms).
 	RetentionCheck time.Duration
+}
+
+// VerifySettings are those of the search for damage in logs.
+type VerifySettings struct {
+	// Off reads nothing but what clients ask for (log.verify.enable).
+	Off bool
+	// Interval is the time between two passes over all logs; the first begins within a
+	// minute. Default 7 days (log.verify.interval.ms).
+	Interval time.Duration
+	// BytesPerSecond bounds what is read. Default 16 MiB
+	// (log.verify.max.bytes.per.second).
+	BytesPerSecond int64
 }
 
 // CleanerSettings are those of compaction.
@@ -342,6 +356,8 @@ func (c *Config) setDefaults() {
 	t.OffsetsPartitions = cmp.Or(t.OffsetsPartitions, 50)
 	t.RetentionCheck = cmp.Or(t.RetentionCheck, 5*time.Minute)
 	c.Cleaner.Interval, c.Cleaner.DedupeBytes = cmp.Or(c.Cleaner.Interval, 15*time.Second), cmp.Or(c.Cleaner.DedupeBytes, 128<<20)
+	c.Verify.Interval = cmp.Or(c.Verify.Interval, replica.DefaultVerifyInterval)
+	c.Verify.BytesPerSecond = cmp.Or(c.Verify.BytesPerSecond, replica.DefaultVerifyBytesPerSecond)
 	x := &c.Transactions
 	x.Partitions, x.Replication, x.MinISR = cmp.Or(x.Partitions, 50), cmp.Or(x.Replication, -1), cmp.Or(x.MinISR, 2)
 	x.MaxTimeout, x.Expiration = cmp.Or(x.MaxTimeout, 15*time.Minute), cmp.Or(x.Expiration, 7*24*time.Hour)
@@ -472,6 +488,8 @@ func (c *Config) validateNumbers() error {
 		{"default.replication.factor", int64(c.Topics.Replication), 1, 1<<15 - 1},
 		{"offsets.topic.replication.factor", int64(c.Topics.OffsetsReplication), -1, 1<<15 - 1},
 		{"log.cleaner.backoff.ms", c.Cleaner.Interval.Milliseconds(), 1, 1<<63 - 1},
+		{"log.verify.interval.ms", c.Verify.Interval.Milliseconds(), 1, 1<<63 - 1},
+		{"log.verify.max.bytes.per.second", c.Verify.BytesPerSecond, 1, 1<<63 - 1},
 		{"log.cleaner.dedupe.buffer.size", c.Cleaner.DedupeBytes, 1 << 20, 1 << 40},
 		{"transaction.state.log.num.partitions", int64(c.Transactions.Partitions), 1, maxPartitions},
 		{"transaction.state.log.replication.factor", int64(c.Transactions.Replication), -1, 1<<15 - 1},

@@ -17,13 +17,14 @@ type topicMetrics struct {
 	records, received, sent, size                  *prometheus.Desc
 	led, underMinISR, underReplicated, failed, lag *prometheus.Desc
 	compaction                                     compactionMetrics
+	verification                                   verificationMetrics
 }
 
 func newTopicMetrics(b *Broker) *topicMetrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName("leat", "", name), help, labels, nil)
 	}
-	return &topicMetrics{broker: b, compaction: newCompactionMetrics(desc),
+	return &topicMetrics{broker: b, compaction: newCompactionMetrics(desc), verification: newVerificationMetrics(desc),
 		records:         desc("topic_received_records_total", "Records that clients have appended on this node.", "topic"),
 		received:        desc("topic_received_bytes_total", "Bytes of record batches that clients have appended on this node.", "topic"),
 		sent:            desc("topic_sent_bytes_total", "Bytes of record batches given to consumers by this node.", "topic"),
@@ -43,6 +44,7 @@ func (m *topicMetrics) Describe(out chan<- *prometheus.Desc) {
 		out <- d
 	}
 	m.compaction.describe(out)
+	m.verification.describe(out)
 }
 
 // topicTotals is one topic's share of a scrape.
@@ -55,6 +57,7 @@ type topicTotals struct {
 func (m *topicMetrics) Collect(out chan<- prometheus.Metric) {
 	b := m.broker
 	m.compaction.collect(b.replicas.Compaction(), out)
+	m.verification.collect(b.replicas.Verification(), out)
 	image := b.log.Published()
 	topics := make(map[string]*topicTotals)
 	var led, underMinISR, underReplicated, failed int

@@ -114,6 +114,10 @@ func (b *Broker) startReplicas(context.Context) error {
 	if b.cfg.Cleaner.Off {
 		cleaning = -1
 	}
+	verify := replica.VerifyConfig{Interval: b.cfg.Verify.Interval, BytesPerSecond: b.cfg.Verify.BytesPerSecond}
+	if b.cfg.Verify.Off {
+		verify.Interval = -1
+	}
 	var others replica.Cluster
 	if b.peers != nil {
 		others = replicaLink{b}
@@ -123,6 +127,7 @@ func (b *Broker) startReplicas(context.Context) error {
 		NodeID:  b.cfg.NodeID, Directory: b.directory, Clock: replica.Clock{Now: b.env.Now}, Logger: b.logger,
 		Flush: flush[b.cfg.Flush], FlushInterval: b.cfg.FlushInterval, RetentionInterval: b.cfg.Topics.RetentionCheck, CleanerInterval: cleaning,
 		Cleaner:       storage.CleanerConfig{DedupeBytes: b.cfg.Cleaner.DedupeBytes, BytesPerSecond: b.cfg.Cleaner.BytesPerSecond},
+		Verify:        verify,
 		TopicDefaults: b.cfg.Topics.Defaults, ProducerExpiration: b.cfg.Limits.ProducerIDExpiration,
 		Lag: b.cfg.Cluster.ReplicaLag, OnRole: b.roleChanged,
 		// Nobody is served before there is a liveness.

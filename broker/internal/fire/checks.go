@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -56,6 +57,14 @@ func (v *violations) add(format string, args ...any) {
 }
 
 func (v *violations) count() int { return len(v.list) + v.more }
+
+// err returns the first violation, nil without one.
+func (v *violations) err() error {
+	if v.count() == 0 {
+		return nil
+	}
+	return errors.New(v.list[0])
+}
 
 // checkAcknowledged finds acknowledged records that are not where the producer was told,
 // and records at offsets that two were acknowledged at.

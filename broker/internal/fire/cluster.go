@@ -47,7 +47,8 @@ func startCluster(binary, dir string, network *network, size int) (*cluster, err
 		n.args = []string{"broker", "--node-id", fmt.Sprint(n.id), "--data-dir", filepath.Join(n.dir, "data"), "--listen", own + ":9092",
 			"--gossip", own + ":7946", "--bootstrap-expect", "3", "--admin", "", "--set", "inter.node.listener=" + own + ":9093",
 			"--set", "broker.session.timeout.ms=3000", "--set", "broker.heartbeat.interval.ms=500", "--set", "replica.lag.time.max.ms=5000",
-			"--set", "offsets.topic.num.partitions=3", "--set", "transaction.state.log.num.partitions=3", "--set", "group.initial.rebalance.delay.ms=0"}
+			"--set", "offsets.topic.num.partitions=3", "--set", "transaction.state.log.num.partitions=3", "--set", "group.initial.rebalance.delay.ms=0",
+			"--set", "log.verify.interval.ms=1000"}
 		if i > 0 {
 			n.args = append(n.args, "--join", network.address(1)+":7946")
 		}

@@ -245,6 +245,12 @@ func (r *round) check() error {
 	if err != nil {
 		return err
 	}
+	// Nothing is written any more, but nodes may still be repairing what was damaged. If
+	// they do not, the check below tells.
+	_, _ = await(healing, func(context.Context) error {
+		var damage violations
+		return errors.Join(r.checkFiles(&damage, ends), damage.err())
+	})
 	all, err := r.cluster.read(ends, kgo.ReadUncommitted())
 	if err != nil {
 		return err
@@ -268,11 +274,12 @@ func (r *round) check() error {
 			return err
 		}
 	}
-	return r.checkFiles(ends)
+	return r.checkFiles(v, ends)
 }
 
-// checkFiles compares the files of the nodes, which have stopped.
-func (r *round) checkFiles(ends map[place]int64) error {
+// checkFiles compares the files of the nodes.
+func (r *round) checkFiles(v *violations, ends map[place]int64) error {
+	r.result.batches = 0
 	for p, end := range ends {
 		replicas := map[string][]batch{}
 		for _, n := range r.cluster.nodes {
@@ -282,15 +289,15 @@ func (r *round) checkFiles(ends map[place]int64) error {
 			}
 			list, err := readSegments(dir)
 			if err != nil {
-				r.result.violations.add("node %d: %v", n.id, err)
+				v.add("node %d: %v", n.id, err)
 			}
 			replicas[fmt.Sprint("node ", n.id)] = list
 			r.result.batches += len(list)
 		}
 		if len(replicas) < 3 {
-			r.result.violations.add("%s has %d replicas", p, len(replicas))
+			v.add("%s has %d replicas", p, len(replicas))
 		}
-		checkReplicas(&r.result.violations, replicas, end, p)
+		checkReplicas(v, replicas, end, p)
 	}
 	return nil
 }

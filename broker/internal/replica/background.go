@@ -6,21 +6,29 @@ import (
 	"github.com/leatlog/leat/broker/internal/storage"
 )
 
-// every runs step again and again, interval after the last one ended, on its own
-// goroutine each time: it does I/O, which the deadlines must not wait for. A
-// negative interval means never.
+// every runs step again and again, interval after the last one ended. A negative interval
+// means never.
 func (m *Manager) every(d *Deadline, interval time.Duration, step func()) {
-	if interval < 0 {
+	m.after(d, interval, func() time.Duration {
+		step()
+		return interval
+	})
+}
+
+// after runs step once delay is over, and then again after what it returned, on its own
+// goroutine each time: it does I/O, which the deadlines must not wait for. A negative
+// delay means never.
+func (m *Manager) after(d *Deadline, delay time.Duration, step func() time.Duration) {
+	if delay < 0 {
 		return
 	}
-	m.deadlines.Set(d, m.clock.Now().Add(interval), func() {
+	m.deadlines.Set(d, m.clock.Now().Add(delay), func() {
 		if !m.begin() {
 			return
 		}
 		m.cfg.Go(func() {
 			defer m.running.Done()
-			step()
-			m.every(d, interval, step)
+			m.after(d, step(), step)
 		})
 	})
 }

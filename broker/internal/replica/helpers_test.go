@@ -33,7 +33,7 @@ func newWorld(t *testing.T, fs vfs.FS, image *metadata.Image, change func(*Confi
 		t.Fatal(err)
 	}
 	w := &world{t: t, directory: directory, image: image}
-	cfg := Config{NodeID: 1, Directory: directory, RetentionInterval: -1, CleanerInterval: -1,
+	cfg := Config{NodeID: 1, Directory: directory, RetentionInterval: -1, CleanerInterval: -1, Verify: VerifyConfig{Interval: -1},
 		OnRole: func(r *Replica, role Role, epoch int32) {
 			w.roles = append(w.roles, fmt.Sprintf("%s-%d %s %d", r.Topic(), r.Index(), role, epoch))
 		}}

@@ -46,6 +46,8 @@ type Config struct {
 	CleanerInterval time.Duration
 	// Cleaner is how logs are compacted.
 	Cleaner storage.CleanerConfig
+	// Verify is how logs are searched for damage.
+	Verify VerifyConfig
 	// TopicDefaults are the topic configurations set for this broker, by the topic
 	// configuration's name.
 	TopicDefaults map[string]string
@@ -100,6 +102,8 @@ type Manager struct {
 	cleaning  Deadline
 	flushing  Deadline
 	lagging   Deadline
+	verifying Deadline
+	verifier  verifier
 	fetchers  map[int32]*fetcher // by leader
 	// leading and following bound what is copied from this broker, and to it.
 	leading, following throttle
@@ -136,6 +140,7 @@ func NewManager(cfg Config) (*Manager, error) {
 	if cfg.FlushInterval < 0 {
 		return nil, fmt.Errorf("replica: flush interval %v: must be positive", cfg.FlushInterval)
 	}
+	cfg.Verify.fill()
 	cfg.Clock.fill()
 	cfg.fill()
 	if cfg.Lag == 0 {
@@ -221,6 +226,7 @@ func (m *Manager) Start(image *metadata.Image) error {
 	}
 	m.every(&m.retention, m.cfg.RetentionInterval, m.Retain)
 	m.every(&m.cleaning, m.cfg.CleanerInterval, m.Compact)
+	m.after(&m.verifying, min(m.cfg.Verify.Interval, firstVerification), m.verify)
 	if m.cfg.Cluster != nil {
 		m.every(&m.lagging, m.cfg.Lag/4, m.checkLag)
 	}

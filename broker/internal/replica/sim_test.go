@@ -223,7 +223,7 @@ func (n *simNode) boot() {
 		})
 		return func() bool { stopped = true; return true }
 	}}
-	if n.manager, err = NewManager(Config{NodeID: n.id, Directory: n.dir, Clock: clock, RetentionInterval: -1, CleanerInterval: -1, Committer: n, Lag: 150 * time.Millisecond}); err != nil {
+	if n.manager, err = NewManager(Config{NodeID: n.id, Directory: n.dir, Clock: clock, RetentionInterval: -1, CleanerInterval: -1, Verify: VerifyConfig{Interval: -1}, Committer: n, Lag: 150 * time.Millisecond}); err != nil {
 		panic(err)
 	}
 	n.manager.bring = n.bring

@@ -99,7 +99,7 @@ func (n *node) boot() error {
 	}
 	clock := replica.Clock{Now: c.s.time, AfterFunc: p.life.AfterFunc, Sleep: p.life.Sleep}
 	if p.manager, err = replica.NewManager(replica.Config{NodeID: n.id, Directory: p.dir, Clock: clock, Logger: nop,
-		RetentionInterval: -1, CleanerInterval: -1, Cluster: peers{p}, Lag: replicaLag, Go: p.life.Go,
+		RetentionInterval: -1, CleanerInterval: -1, Verify: replica.VerifyConfig{Interval: -1}, Cluster: peers{p}, Lag: replicaLag, Go: p.life.Go,
 		NewBell: func() replica.Bell { return &bell{s: c.s} }, Committer: p}); err != nil {
 		return err
 	}

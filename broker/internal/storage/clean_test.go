@@ -276,6 +276,22 @@ func TestCompactionAgainstModel(t *testing.T) {
 					}
 				})
 			}
+			readers.Go(func() {
+				for verifier := r.log.Verifier(); ; {
+					if _, done, err := verifier.Step(2000); err != nil {
+						t.Errorf("seed %d, round %d, verified while compacting: %v", seed, round, err)
+						return
+					} else if !done {
+						continue
+					}
+					select {
+					case <-stop:
+						return
+					default:
+						verifier = r.log.Verifier()
+					}
+				}
+			})
 			before := r.log.Size()
 			r.clean()
 			close(stop)

@@ -71,6 +71,7 @@ func TestAgainstModel(t *testing.T) {
 			return l
 		}
 		l := open()
+		verifier := l.Verifier()
 		epoch := int32(0)
 		check := func(err error) {
 			if err != nil {
@@ -113,6 +114,14 @@ func TestAgainstModel(t *testing.T) {
 				}
 				l = open()
 				check(l.Damaged())
+				verifier = l.Verifier()
+			},
+			"verify": func(t *rapid.T) {
+				_, done, err := verifier.Step(rapid.Int64Range(1, 3000).Draw(t, "bytes"))
+				check(err)
+				if done {
+					verifier = l.Verifier()
+				}
 			},
 			"truncate": func(t *rapid.T) {
 				to := rapid.Int64Range(m.start, m.end).Draw(t, "to")
