@@ -42,7 +42,7 @@ func sealed(base int64, count int, body string) []byte {
 
 func parsed(t *testing.T, raw ...[]byte) []batch {
 	t.Helper()
-	list, err := parseBatches(slices.Concat(raw...))
+	list, err := parseBatches(slices.Concat(raw...), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestSegmentParserNoticesDamage(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		list, err := readSegments(dir)
+		list, err := readSegments(dir, false)
 		if err == nil && len(list) != 2 {
 			return fmt.Errorf("%d batches", len(list))
 		}

@@ -249,7 +249,7 @@ func (r *round) check() error {
 	// they do not, the check below tells.
 	_, _ = await(healing, func(context.Context) error {
 		var damage violations
-		return errors.Join(r.checkFiles(&damage, ends), damage.err())
+		return errors.Join(r.checkFiles(&damage, ends, true), damage.err())
 	})
 	all, err := r.cluster.read(ends, kgo.ReadUncommitted())
 	if err != nil {
@@ -274,11 +274,11 @@ func (r *round) check() error {
 			return err
 		}
 	}
-	return r.checkFiles(v, ends)
+	return r.checkFiles(v, ends, false)
 }
 
-// checkFiles compares the files of the nodes.
-func (r *round) checkFiles(v *violations, ends map[place]int64) error {
+// checkFiles compares the files of the nodes, which may be running if nothing is written.
+func (r *round) checkFiles(v *violations, ends map[place]int64, running bool) error {
 	r.result.batches = 0
 	for p, end := range ends {
 		replicas := map[string][]batch{}
@@ -287,7 +287,7 @@ func (r *round) checkFiles(v *violations, ends map[place]int64) error {
 			if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 				continue // in a larger cluster not every node has every partition
 			}
-			list, err := readSegments(dir)
+			list, err := readSegments(dir, running)
 			if err != nil {
 				v.add("node %d: %v", n.id, err)
 			}

@@ -27,8 +27,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // readSegments reads all batches of a partition from its directory, by the format that
 // Apache Kafka documents (record batch, version 2). The zeros of a preallocated file end
-// it. It shares no code with the broker.
-func readSegments(dir string) ([]batch, error) {
+// it; behind them a node that runs keeps a note of its own. It shares no code with the
+// broker.
+func readSegments(dir string, running bool) ([]batch, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.log"))
 	if err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func readSegments(dir string) ([]batch, error) {
 		if err != nil {
 			return nil, err
 		}
-		found, err := parseBatches(data)
+		found, err := parseBatches(data, running)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -52,12 +53,12 @@ func readSegments(dir string) ([]batch, error) {
 var errDamaged = errors.New("damaged")
 
 // parseBatches splits a segment's bytes into batches.
-func parseBatches(data []byte) ([]batch, error) {
+func parseBatches(data []byte, running bool) ([]batch, error) {
 	var list []batch
 	for at := 0; at+batchPrefix <= len(data); {
 		length := int(binary.BigEndian.Uint32(data[at+8:]))
 		if length == 0 {
-			if slices.ContainsFunc(data[at:], func(b byte) bool { return b != 0 }) {
+			if !running && slices.ContainsFunc(data[at:], func(b byte) bool { return b != 0 }) {
 				return nil, fmt.Errorf("%w: a batch of no length at byte %d, and bytes behind it", errDamaged, at)
 			}
 			return list, nil
