@@ -77,7 +77,7 @@ func pointNamed(name string) killPoint {
 	return killPoint{request: noRequest}
 }
 
-// assassin kills the process it is in, once.
+// assassin kills the process it is in, once, or stops it.
 type assassin struct {
 	victim victim
 	point  killPoint
@@ -93,6 +93,10 @@ func (a *assassin) at(step string) {
 }
 
 func (a *assassin) kill() {
+	if a.victim.Stops {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		return // it was woken
+	}
 	if path := a.pipe.Load(); path != nil {
 		_ = os.Remove(*path) // or the next process would wait at it
 	}
@@ -133,12 +137,17 @@ func (c watchedConn) Write(b []byte) (int, error) {
 	if a.passed.Add(1) != int64(a.victim.Nth) {
 		return c.Conn.Write(b)
 	}
-	if a.point.half {
-		b = b[:len(b)/2]
+	if a.point.half && a.victim.Stops {
+		a.kill()
+		return c.Conn.Write(b)
 	}
-	_, _ = c.Conn.Write(b) // it dies anyway
+	sent := b
+	if a.point.half {
+		sent = b[:len(b)/2]
+	}
+	_, err := c.Conn.Write(sent)
 	a.kill()
-	return len(b), nil
+	return len(b), err // it was stopped, and has sent it all
 }
 
 // watchedBackend and watchedEngine see what is done to the stores.

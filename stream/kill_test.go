@@ -37,6 +37,8 @@ type victim struct {
 
 	Step string // the killPoint at which it kills itself; "" for none
 	Nth  int    // the how-manieth time it comes there
+
+	Stops bool // it is stopped there, and not killed: it goes on when it is woken
 }
 
 const victimVariable = "LEAT_TEST_VICTIM"
@@ -56,8 +58,8 @@ func copyAndCount(t *testing.T, in, copied, counts string) *plan.Plan {
 	return p
 }
 
-// TestVictim is a process of the app under test: TestKilledAtEveryStepOfACommit
-// runs the test binary again for it. It ends when its standard input does.
+// TestVictim is a process of the app under test: TestKilledAtEveryStepOfACommit and
+// TestZombiesWakeInACommit run the test binary again for it. It ends when its standard input does.
 func TestVictim(t *testing.T) {
 	var v victim
 	if err := json.Unmarshal([]byte(os.Getenv(victimVariable)), &v); err != nil {
@@ -205,6 +207,19 @@ func TestKilledAtEveryStepOfACommit(t *testing.T) {
 	if s := os.Getenv("LEAT_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
+	k := newKilling(t, c, seed)
+	k.run(t, rounds)
+	k.verify(t)
+	k.verifyStores(t, "word-counts")
+	if rebuilt := k.ledger.rebuilt; len(rebuilt) > 0 {
+		t.Errorf("%d stores were rebuilt though they had a checkpoint: %q", len(rebuilt), rebuilt)
+	}
+	t.Logf("%d rounds of 2 kills, %d records; %d starts of tasks, %d of them read the end of a changelog, %d stores were rebuilt without need", rounds, k.sent, k.ledger.runs, k.ledger.restores, len(k.ledger.rebuilt))
+}
+
+// newKilling makes the topics and the victims, which do not run yet.
+func newKilling(t *testing.T, c *cluster, seed uint64) *killing {
+	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "victims.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -226,13 +241,7 @@ func TestKilledAtEveryStepOfACommit(t *testing.T) {
 			Dir: filepath.Join(dir, strconv.Itoa(i)), Instance: "process-" + strconv.Itoa(i),
 		}
 	}
-	k.run(t, rounds)
-	k.verify(t)
-	k.verifyStores(t, "word-counts")
-	if rebuilt := k.ledger.rebuilt; len(rebuilt) > 0 {
-		t.Errorf("%d stores were rebuilt though they had a checkpoint: %q", len(rebuilt), rebuilt)
-	}
-	t.Logf("%d rounds of 2 kills, %d records; %d starts of tasks, %d of them read the end of a changelog, %d stores were rebuilt without need", rounds, k.sent, k.ledger.runs, k.ledger.restores, len(k.ledger.rebuilt))
+	return k
 }
 
 // killing is the state of the test.
@@ -287,14 +296,8 @@ func (k *killing) feed(t *testing.T, stopped <-chan struct{}) {
 
 // run kills, and ends when every input is worked off.
 func (k *killing) run(t *testing.T, rounds int) {
-	stopped := make(chan struct{})
-	var feeding sync.WaitGroup
-	feeding.Go(func() { k.feed(t, stopped) })
+	settle := k.begin(t)
 	order := k.random.Perm(len(killPoints))
-	for i := range k.running {
-		k.running[i] = k.ledger.start(t, k.victims[i])
-	}
-	k.poll(t, "both processes run tasks", func() bool { return k.ledger.has("process-0 ") && k.ledger.has("process-1 ") })
 	for round := range rounds {
 		i := k.random.IntN(2)
 		v := k.victims[i]
@@ -313,14 +316,29 @@ func (k *killing) run(t *testing.T, rounds int) {
 		}
 		k.running[i] = k.ledger.start(t, k.victims[i])
 	}
-	close(stopped)
-	feeding.Wait()
-	k.awaitLag(t)
-	for _, p := range k.running {
-		_ = p.stdin.Close()
-		<-p.ended
-		if !p.cmd.ProcessState.Success() {
-			t.Errorf("a process ended with %v", p.cmd.ProcessState)
+	settle()
+}
+
+// begin starts both processes and feeds them. The function it returns ends that, waits
+// until every input is worked off, and stops the processes.
+func (k *killing) begin(t *testing.T) (settle func()) {
+	stopped := make(chan struct{})
+	var feeding sync.WaitGroup
+	feeding.Go(func() { k.feed(t, stopped) })
+	for i := range k.running {
+		k.running[i] = k.ledger.start(t, k.victims[i])
+	}
+	k.poll(t, "both processes run tasks", func() bool { return k.ledger.has("process-0 ") && k.ledger.has("process-1 ") })
+	return func() {
+		close(stopped)
+		feeding.Wait()
+		k.awaitLag(t)
+		for _, p := range k.running {
+			_ = p.stdin.Close()
+			<-p.ended
+			if !p.cmd.ProcessState.Success() {
+				t.Errorf("a process ended with %v", p.cmd.ProcessState)
+			}
 		}
 	}
 }

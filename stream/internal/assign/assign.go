@@ -121,15 +121,21 @@ type assignment struct {
 	members []*load       // ordered by ID
 	given   map[plan.TaskID]bool
 	owner   map[plan.TaskID]*load // who runs a task, or has not given it up yet
+
+	capacity int         // of all members
+	bySub    map[int]int // tasks of each sub-topology
 }
 
 func newAssignment(goal Goal, members []Member) *assignment {
 	a := &assignment{
 		goal: goal, tasks: slices.Clone(goal.Tasks),
-		given: make(map[plan.TaskID]bool, len(goal.Tasks)), owner: make(map[plan.TaskID]*load),
+		given: make(map[plan.TaskID]bool, len(goal.Tasks)), owner: make(map[plan.TaskID]*load), bySub: make(map[int]int),
 	}
 	slices.SortFunc(a.tasks, CompareTasks)
 	a.tasks = slices.Compact(a.tasks)
+	for _, t := range a.tasks {
+		a.bySub[t.SubTopology]++
+	}
 	for _, m := range sorted(members) {
 		l := &load{Member: m, bySub: make(map[int]int), restored: make(map[plan.TaskID]uint64)}
 		l.Capacity = max(1, m.Capacity)
@@ -168,10 +174,10 @@ func (a *assignment) shares() []Share {
 // What does not divide goes to the largest remainders and, among equals, to
 // those who own more than their share already: fewer tasks move.
 func (a *assignment) setTargets() {
-	capacity := 0
 	for _, m := range a.members {
-		capacity += m.Capacity
+		a.capacity += m.Capacity
 	}
+	capacity := a.capacity
 	left := len(a.tasks)
 	byRemainder := slices.Clone(a.members)
 	for _, m := range a.members {
@@ -255,7 +261,7 @@ func (a *assignment) giveRest() {
 	for _, t := range append(warm, cold...) {
 		var best *load
 		for _, m := range a.members {
-			if len(m.tasks) < m.target && (best == nil || better(m, best, t)) {
+			if len(m.tasks) < m.target && (best == nil || a.better(m, best, t)) {
 				best = m
 			}
 		}
@@ -264,8 +270,15 @@ func (a *assignment) giveRest() {
 	}
 }
 
-// better says whether x suits task t better than y, which comes earlier by ID.
-func better(x, y *load, t plan.TaskID) bool {
+// better says whether x suits task t better than y, which comes earlier by ID. Of members
+// that have all caught up with its state, one that has its share of the sub-topology comes
+// last: state, and the work of keeping it, is to be spread as well as tasks are.
+func (a *assignment) better(x, y *load, t plan.TaskID) bool {
+	if a.stateful(t) && a.caughtUp(x, t) && a.caughtUp(y, t) {
+		if cx, cy := a.crowded(x, t), a.crowded(y, t); cx != cy {
+			return cy
+		}
+	}
 	if rx, ry := x.restored[t], y.restored[t]; rx != ry {
 		return rx > ry
 	}
@@ -273,4 +286,9 @@ func better(x, y *load, t plan.TaskID) bool {
 		return sx < sy
 	}
 	return len(x.tasks)*y.Capacity < len(y.tasks)*x.Capacity
+}
+
+// crowded says that a member has its share, rounded up, of a task's sub-topology.
+func (a *assignment) crowded(m *load, t plan.TaskID) bool {
+	return m.bySub[t.SubTopology]*a.capacity >= a.bySub[t.SubTopology]*m.Capacity
 }

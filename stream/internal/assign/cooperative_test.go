@@ -277,3 +277,54 @@ func TestTasksGoToTheirCopies(t *testing.T) {
 		t.Errorf("c follows %v", shares[1].Standbys)
 	}
 }
+
+// After both processes of an app had lost their tasks, one of them by a death and the other
+// by a suspension, the one with a little more of everything on disk got all tasks with
+// state, and the other all those without: its stores and its memory did nothing.
+func TestStateIsSpreadThoughOneHasABitMoreOfIt(t *testing.T) {
+	goal := Goal{Ends: map[plan.TaskID]uint64{}, AcceptableLag: 10_000}
+	ahead, behind := Member{ID: "a", Capacity: 2}, Member{ID: "b", Capacity: 2}
+	for p := range int32(8) {
+		stateless, stateful := plan.TaskID{SubTopology: 0, Partition: p}, plan.TaskID{SubTopology: 1, Partition: p}
+		goal.Tasks = append(goal.Tasks, stateless, stateful)
+		goal.Ends[stateful] = 1000
+		ahead.Restored = append(ahead.Restored, Restored{stateful, 900})
+		behind.Restored = append(behind.Restored, Restored{stateful, 850})
+	}
+	shares, moving := Cooperative(goal, []Member{ahead, behind})
+	if moving != 0 {
+		t.Errorf("%d tasks move", moving)
+	}
+	for _, s := range shares {
+		counts := map[int]int{}
+		for _, task := range s.Tasks {
+			counts[task.SubTopology]++
+		}
+		if counts[0] != 4 || counts[1] != 4 {
+			t.Errorf("%s runs %d tasks without state and %d with", s.Member, counts[0], counts[1])
+		}
+	}
+}
+
+// A process that comes back keeps what it has all of, while the other has a little less.
+func TestStateStaysWhereMostOfItIs(t *testing.T) {
+	goal := Goal{Ends: map[plan.TaskID]uint64{}, AcceptableLag: 10_000}
+	members := []Member{{ID: "a"}, {ID: "b"}}
+	for p := range int32(8) {
+		task := plan.TaskID{SubTopology: 1, Partition: p}
+		goal.Tasks, goal.Ends[task] = append(goal.Tasks, task), 1000
+		for i := range members {
+			at := uint64(800)
+			if (p < 4) == (i == 1) {
+				at = 1000
+			}
+			members[i].Restored = append(members[i].Restored, Restored{task, at})
+		}
+	}
+	shares, _ := Cooperative(goal, members)
+	for i, s := range shares {
+		if len(s.Tasks) != 4 || slices.ContainsFunc(s.Tasks, func(task plan.TaskID) bool { return (task.Partition < 4) != (i == 1) }) {
+			t.Errorf("%s runs %v", s.Member, s.Tasks)
+		}
+	}
+}
