@@ -14,7 +14,7 @@ func (c *Cluster) disturb() {
 	s := c.s
 	id := 1 + s.random.Int32N(nodeCount)
 	n := c.nodes[id]
-	switch s.random.IntN(20) {
+	switch s.random.IntN(21) {
 	case 0, 1:
 		c.stop(n, true)
 	case 2:
@@ -81,6 +81,10 @@ func (c *Cluster) disturb() {
 		}
 	case 18, 19:
 		c.strike = 1 + s.random.IntN(2)
+	case 20:
+		if c.minISR == 1 || c.losesDisks {
+			c.sicken(n)
+		}
 	case 12:
 		c.net.repeat = s.random.IntN(100)
 	default:
@@ -227,6 +231,7 @@ func (c *Cluster) calmDown() {
 
 func (c *Cluster) revive(id int32) {
 	n := c.nodes[id]
+	n.cure()
 	if n.process == nil {
 		c.boot(id)
 	} else if n.life.paused {

@@ -48,6 +48,7 @@ type node struct {
 	directory metadata.UUID
 	disk      *vfs.Mem
 	previous  int64 // the epoch of the last registration, which the node keeps on its disk
+	sick      bool  // its disk fails to sync
 	*process        // nil while it is down
 }
 
@@ -89,9 +90,10 @@ func (n *node) alive() *life {
 // boot starts a process on what the disk holds.
 func (n *node) boot() error {
 	c := n.c
+	n.sick = false // who starts it sees to that
 	p := &process{node: n, life: c.s.newLife(), epoch: -1, checked: map[checkedKey]int64{}}
 	nop := c.logger(n.id)
-	env := storage.Env{FS: n.disk, Now: c.s.time, Logger: nop, Go: p.life.Go,
+	env := storage.Env{FS: vfs.NewFaulty(n.disk, n.operate), Now: c.s.time, Logger: nop, Go: p.life.Go,
 		Sleep: func(d time.Duration, _ <-chan struct{}) { c.s.sleep(d) }}
 	var err error
 	if p.dir, err = storage.OpenDirectory(env, "data"); err != nil {
