@@ -49,6 +49,7 @@ type node struct {
 	disk      *vfs.Mem
 	previous  int64 // the epoch of the last registration, which the node keeps on its disk
 	sick      bool  // its disk fails to sync
+	failed    bool  // and has done so since the process was started
 	*process        // nil while it is down
 }
 
@@ -90,7 +91,7 @@ func (n *node) alive() *life {
 // boot starts a process on what the disk holds.
 func (n *node) boot() error {
 	c := n.c
-	n.sick = false // who starts it sees to that
+	n.sick, n.failed = false, false // who starts it sees to that
 	p := &process{node: n, life: c.s.newLife(), epoch: -1, checked: map[checkedKey]int64{}}
 	nop := c.logger(n.id)
 	env := storage.Env{FS: vfs.NewFaulty(n.disk, n.operate), Now: c.s.time, Logger: nop, Go: p.life.Go,

@@ -35,13 +35,14 @@ func (n *node) operate(o vfs.Operation) error {
 		return nil
 	}
 	n.c.stats.FailedSyncs++
+	n.failed = true
 	return errSick
 }
 
 // cure makes a node's disk sound; the process has to be started again if it has noticed.
 func (n *node) cure() {
 	n.sick = false
-	if n.process != nil && n.dir.Damaged() != nil {
+	if n.process != nil && n.failed {
 		n.kill(n.c.s.random.IntN(2) == 0)
 	}
 }
