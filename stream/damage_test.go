@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -18,9 +19,12 @@ import (
 
 	"github.com/leatlog/leat/state"
 	"github.com/leatlog/leat/state/badgerstore"
+	"github.com/leatlog/leat/state/memstore"
 	"github.com/leatlog/leat/stream"
 	"github.com/leatlog/leat/stream/client"
+	"github.com/leatlog/leat/topology"
 	"github.com/leatlog/leat/topology/plan"
+	"github.com/leatlog/leat/topology/serde"
 )
 
 // damaged is an app of one process whose disk is damaged between its runs.
@@ -393,5 +397,79 @@ func TestChangelogIsCutDuringARestore(t *testing.T) {
 	d.end(app)
 	if text := log.String(); !strings.Contains(text, "the changelog has lost") {
 		t.Errorf("log: %s", text)
+	}
+}
+
+// damagedOnce is a backend of which, when armed, a store is found damaged as it applies.
+type damagedOnce struct {
+	state.Backend
+	armed *atomic.Bool
+}
+
+func (b damagedOnce) Open(ctx context.Context, task string, spec state.Spec) (state.Engine, error) {
+	e, err := b.Backend.Open(ctx, task, spec)
+	if err != nil {
+		return nil, err
+	}
+	return damagedEngine{e, b.armed}, nil
+}
+
+type damagedEngine struct {
+	state.Engine
+	armed *atomic.Bool
+}
+
+func (e damagedEngine) Apply(b *state.Batch) error {
+	if e.armed.CompareAndSwap(true, false) {
+		return fmt.Errorf("%w: as the test says", state.ErrDamaged)
+	}
+	return e.Engine.Apply(b)
+}
+
+// A store that was found damaged in the commit before its tasks moved ended the app.
+func TestDamageInTheCommitBeforeTasksMove(t *testing.T) {
+	c := newCluster(t)
+	for _, guarantee := range []stream.Guarantee{stream.AtLeastOnce, c.guarantee} {
+		c.prefix += "x-"
+		in, out := c.topic("lines", 4), c.topic("counts", 4)
+		var processed atomic.Int64
+		top := topology.New()
+		text := topology.MapValues(topology.From(top, topology.NewTopic(in, serde.String, serde.String)), func(v string) string {
+			processed.Add(1)
+			return v
+		}).WithValueSerde(serde.String)
+		topology.To(topology.Count("by-key", text.GroupByKey()).Stream(), topology.NewTopic(out, serde.String, serde.Int64))
+		p, err := top.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var armed atomic.Bool
+		first := c.start(p, func(cfg *stream.Config) {
+			cfg.Stores = damagedOnce{memstore.New(), &armed}
+			cfg.Guarantee, cfg.CommitInterval = guarantee, 4*time.Second // that of the moves comes first
+		})
+		first.reach(stream.Running)
+		c.produce(in, lines("wN", 100)...)
+		eventually(t, func() error {
+			if n := processed.Load(); n < 100 {
+				return fmt.Errorf("%d records are processed", n)
+			}
+			return nil
+		})
+		armed.Store(true)
+		second := c.start(p, func(cfg *stream.Config) { cfg.Guarantee = guarantee })
+		awaitTasks(t, second, 2)
+		awaitTasks(t, first, 2)
+		first.stopped()
+		c.produce(in, lines("wN", 100)...)
+		got, keys := newCounts(), []string{}
+		for i := range 100 {
+			keys = append(keys, fmt.Sprint("k", i))
+		}
+		got.reach(c.reader(out), 2, keys...)
+		if armed.Load() {
+			t.Error("no store was found damaged")
+		}
+		second.stopped()
 	}
 }

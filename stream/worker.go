@@ -146,15 +146,19 @@ func (w *worker) revoke(ids []plan.TaskID) <-chan struct{} {
 	w.post(func() {
 		defer close(done)
 		leaves := func(r *running) bool { return slices.Contains(ids, r.id) }
-		clean := true
+		var err error
 		if slices.ContainsFunc(w.tasks, func(r *running) bool { return leaves(r) && r.dirty() }) {
-			clean = w.tryCommit()
+			err = w.tryCommit()
 		}
-		w.closeTasks(leaves, clean)
-		if !clean && w.app.cfg.Guarantee == ExactlyOnce {
+		w.closeTasks(leaves, err == nil)
+		switch {
+		case err == nil:
+		case w.app.cfg.Guarantee == ExactlyOnce:
 			// The transaction holds what the leaving tasks have written: it must not be
 			// committed with the others, which start again from their last commit.
 			w.recoverFrom(fmt.Errorf("%w: tasks have left without a commit", client.ErrProducerFailed))
+		case errors.Is(err, state.ErrDamaged):
+			w.recoverFrom(err)
 		}
 	})
 	return done
@@ -408,21 +412,21 @@ func (w *worker) closeTasks(matches func(*running) bool, committed bool) {
 	})
 }
 
-// tryCommit commits outside the loop's turn; false when the tasks must be
-// closed without.
-func (w *worker) tryCommit() bool {
+// tryCommit commits outside the loop's turn; after an error the tasks must be closed
+// without.
+func (w *worker) tryCommit() error {
 	ctx, cancel := context.WithTimeout(context.Background(), w.app.cfg.StopTimeout)
 	defer cancel()
 	err, _ := w.commitWithin(ctx)
 	if err == nil {
-		return true
+		return nil
 	}
 	w.log.Warn().Err(err).Msg("the commit before tasks move has failed; their new owners start from the commit before")
 	w.app.status.report(err)
-	if !errors.Is(err, client.ErrFenced) && !errors.Is(err, client.ErrProducerFailed) && ctx.Err() == nil {
+	if !errors.Is(err, client.ErrFenced) && restartable(err) == "" && ctx.Err() == nil {
 		w.app.fail(err) // an operator or a store: the other tasks of the worker cannot go on either
 	}
-	return false
+	return err
 }
 
 // find returns a task of the worker.
