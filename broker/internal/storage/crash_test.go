@@ -372,3 +372,59 @@ func TestCrashAtEveryOperation(t *testing.T) {
 }
 
 func newAll() *rand.Rand { return rand.New(all{}) }
+
+// A new log that loses power again and again before its first sync opens each time, and
+// keeps what was synced once it was. One whose topic id was lost, though it had noted how
+// far it was durable, namely not at all, could not be opened any more.
+func TestNewLogOutlivesPowerCuts(t *testing.T) {
+	for seed := range uint64(3000) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		disk := vfs.NewMem()
+		synced := int64(0)
+		for life := range 5 {
+			d := mustOpenDirectory(t, disk)
+			l, err := d.Log(LogID{Topic: "orders", TopicID: [16]byte{1}}, smallConfig())
+			if err != nil {
+				t.Fatalf("seed %d, life %d: %v", seed, life, err)
+			}
+			if l.EndOffset() < synced || l.Damaged() != nil {
+				t.Fatalf("seed %d, life %d: it ends at %d, %d was synced; %v", seed, life, l.EndOffset(), synced, l.Damaged())
+			}
+			for range random.IntN(3) {
+				switch random.IntN(7) {
+				case 5:
+					synced = min(synced, random.Int64N(l.EndOffset()-l.StartOffset()+1)+l.StartOffset())
+					if err := l.TruncateTo(max(synced, l.StartOffset())); err != nil {
+						t.Fatal(err)
+					}
+				case 6:
+					synced = 0
+					if err := l.ResetTo(random.Int64N(5)); err != nil {
+						t.Fatal(err)
+					}
+				case 0:
+					if err := l.Sync(); err != nil {
+						t.Fatal(err)
+					}
+					synced = l.EndOffset()
+				case 1:
+					l.AssignEpoch(l.LatestEpoch() + 1)
+				default:
+					mustAppend(t, l, batchOf(1, 100, "x"))
+				}
+			}
+			switch random.IntN(4) {
+			case 0:
+				disk = disk.Kill()
+			case 1:
+				if err := d.Close(); err != nil {
+					t.Fatal(err)
+				}
+				synced = l.EndOffset()
+				fallthrough
+			default:
+				disk = disk.Crash(random)
+			}
+		}
+	}
+}

@@ -385,6 +385,10 @@ func (l *Log) checkpoint(durably bool) error {
 		return err
 	}
 	if durably {
+		// A log with a recovery point passes for one that was synced.
+		if err := l.settleNames(); err != nil {
+			return err
+		}
 		if err := l.env.FS.SyncDir(l.dir); err != nil {
 			return err
 		}
