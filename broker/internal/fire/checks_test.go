@@ -156,6 +156,12 @@ func TestCheckersNoticeWhatIsBroken(t *testing.T) {
 		{"topics", func(v *violations) {
 			checkTopics(v, []operation{request(created, 1, 4, false, unknown), request(created, 5, 6, true, succeeded), request(deleted, 7, 8, false, succeeded), request(deleted, 9, 10, true, succeeded)})
 		}, ""},
+		{"created again by the broker that forwards it", func(v *violations) {
+			checkTopics(v, []operation{request(created, 1, int64(forwardPause)+9, false, succeeded), request(deleted, 3, 4, false, succeeded), request(deleted, int64(forwardPause)+10, int64(forwardPause)+11, false, succeeded)})
+		}, ""},
+		{"created again without a reason", func(v *violations) {
+			checkTopics(v, []operation{request(created, 1, 9, false, succeeded), request(deleted, 3, 4, false, succeeded), request(deleted, 10, 11, false, succeeded)})
+		}, "not linearizable"},
 		{"created twice", func(v *violations) {
 			checkTopics(v, []operation{request(created, 1, 2, false, succeeded), request(created, 3, 4, false, succeeded)})
 		}, "not linearizable"},

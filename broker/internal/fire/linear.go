@@ -45,7 +45,17 @@ type topicRequest struct {
 	topic string
 }
 
-// checkTopics finds creations and deletions of topics that no order explains.
+// A broker that forwards a request sends it again when the controller has moved or was not
+// heard, as Apache Kafka's do, after forwardPause at least and for forwardTime at most. What
+// the first attempt has done may have been undone by then: then the request takes effect
+// twice.
+const (
+	forwardPause = 20 * time.Millisecond
+	forwardTime  = 30 * time.Second
+)
+
+// checkTopics finds creations and deletions of topics that no order explains, in which a
+// request that may have been sent again may have taken effect once more.
 func checkTopics(v *violations, ops []operation) {
 	possible := porcupine.NondeterministicModel{
 		Init:  func() []any { return []any{false} },
@@ -71,7 +81,12 @@ func checkTopics(v *violations, ops []operation) {
 		case op.Missing:
 			told = missing
 		}
-		histories[op.Topic] = append(histories[op.Topic], porcupine.Operation{Input: topicRequest{op.Kind, op.Topic}, Call: op.Call, Output: told, Return: end})
+		request := porcupine.Operation{Input: topicRequest{op.Kind, op.Topic}, Call: op.Call, Output: told, Return: end}
+		histories[op.Topic] = append(histories[op.Topic], request)
+		if told == unsure || end-op.Call >= int64(forwardPause) {
+			request.Output, request.Return = unsure, min(end, op.Call+int64(forwardTime))
+			histories[op.Topic] = append(histories[op.Topic], request)
+		}
 	}
 	for _, name := range sortedKeys(histories) {
 		decide(v, model, histories[name], "requests for topic "+name)
