@@ -1,6 +1,9 @@
 package stream
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // errKilled ends an App that a test has killed.
 var errKilled = errors.New("killed by the test")
@@ -8,7 +11,13 @@ var errKilled = errors.New("killed by the test")
 // Kill ends the App as kill -9 would: without a commit, and without a word to
 // the group. cut is called in between and must cut its connections.
 func (a *App) Kill(cut func()) {
-	for _, w := range a.workers {
+	a.mu.Lock()
+	workers := slices.Clone(a.workers)
+	a.mu.Unlock()
+	if len(workers) < a.cfg.Workers {
+		workers = nil // still connecting: they have no task, and may never run
+	}
+	for _, w := range workers {
 		w.interrupt()
 		done := make(chan struct{})
 		w.post(func() {
