@@ -106,7 +106,7 @@ func (c *Controller) registerBroker(now time.Time, e RegisterBroker) {
 	case !known: // nothing is known that it could have lost
 	case e.Directory != b.Directory && !b.Directory.IsZero():
 		left = logsLost
-	case e.PreviousEpoch != b.Epoch:
+	case e.PreviousEpoch < b.LogsEpoch || e.PreviousEpoch > b.Epoch:
 		left = logsUncertain
 	}
 	change := &metadata.BrokerChange{ID: e.Broker, Incarnation: e.Incarnation, Epoch: epoch,

@@ -99,10 +99,10 @@ type (
 		// it; zero when it does not say. A registration from another directory takes the
 		// broker out of all in-sync and eligible replicas: what it had is lost.
 		Directory metadata.UUID
-		// PreviousEpoch is the epoch of its last registration, when its logs still hold
-		// all that they had made durable since: after a clean stop, and after a crash if
-		// acknowledged means fsynced. -1 when it cannot say that; it is then taken out
-		// of the in-sync and eligible replicas, and leads only what nobody else can.
+		// PreviousEpoch is the epoch of the last registration that it was told of, when its
+		// logs still hold all that they had made durable since: after a clean stop, and after
+		// a crash if acknowledged means fsynced. -1 when it cannot say that; it is then taken
+		// out of the in-sync and eligible replicas, and leads only what nobody else can.
 		PreviousEpoch int64
 		// Features are those its program supports; nil when it does not say.
 		Features []metadata.FeatureRange

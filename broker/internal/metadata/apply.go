@@ -97,7 +97,10 @@ func (a *applier) broker(c *BrokerChange) error {
 		return fmt.Errorf("%w: broker id %d", ErrInconsistent, c.ID)
 	}
 	b := Broker{ID: c.ID, Incarnation: c.Incarnation, Epoch: c.Epoch, Rack: c.Rack, Listeners: c.Listeners, Roles: c.Roles, Fenced: c.Fenced,
-		Directory: c.Directory, ControlledShutdown: c.ControlledShutdown, Features: c.Features}
+		Directory: c.Directory, ControlledShutdown: c.ControlledShutdown, Features: c.Features, LogsEpoch: c.Epoch}
+	if was, known := a.next.Broker(c.ID); known && c.Fenced && was.Directory == c.Directory {
+		b.LogsEpoch = was.LogsEpoch
+	}
 	a.setBroker(b)
 	a.next.nextBrokerEpoch = max(a.next.nextBrokerEpoch, c.Epoch+1)
 	return nil
@@ -131,6 +134,9 @@ func (a *applier) brokerFence(c *BrokerFenceChange) error {
 	}
 	changed := *b
 	changed.Fenced, changed.ControlledShutdown = c.Fenced, c.ControlledShutdown
+	if !c.Fenced {
+		changed.LogsEpoch = c.Epoch
+	}
 	a.setBroker(changed)
 	return nil
 }

@@ -65,6 +65,11 @@ type Broker struct {
 	// no in-sync replicas, but still answers.
 	ControlledShutdown bool
 	Features           []FeatureRange // that its program supports
+	// LogsEpoch is the epoch since which the broker's logs may have changed: that of the
+	// last registration under which it was not fenced. A broker that was never told of a
+	// later one, because the answer was lost and then the broker, has the logs of this one.
+	// It is no part of snapshots: behind one it is Epoch, which allows less.
+	LogsEpoch int64
 }
 
 // Listener is an address under which a broker is reached.
