@@ -199,3 +199,63 @@ func TestReadErrorIsNoDamage(t *testing.T) {
 		t.Errorf("read after a passing error: %v, %v", err, l.Damaged())
 	}
 }
+
+// TestFullDiskWhileCutting cuts a log, in its middle and below its beginning, and empties
+// it, while the disk has room for more and more: nothing stops but this log, what is left
+// can be read, and with room it can be emptied and takes appends again.
+func TestFullDiskWhileCutting(t *testing.T) {
+	steps := map[string]func(*Log) error{
+		"truncate": func(l *Log) error { return l.TruncateTo(7) },
+		"restart":  func(l *Log) error { return l.TruncateTo(3) }, // in the batch that holds the start
+		"reset":    func(l *Log) error { return l.ResetTo(100) },
+	}
+	for name, step := range steps {
+		refused := 0
+		for room := int64(0); room < 1200; room += 13 {
+			quota := &vfs.Quota{}
+			quota.Set(1 << 40)
+			directory := mustOpenDirectory(t, vfs.NewFaulty(vfs.NewMem(), quota.Before))
+			l, err := directory.Log(LogID{Topic: "t", TopicID: [16]byte{1}}, smallConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 5 {
+				mustAppend(t, l, batchOf(2, 100, fmt.Sprint(i)))
+			}
+			if err := l.Sync(); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.AdvanceStart(3); err != nil {
+				t.Fatal(err)
+			}
+			quota.Set(room)
+			err = step(l)
+			switch {
+			case err == nil:
+			case errors.Is(err, vfs.ErrNoSpace):
+				refused++
+			default:
+				t.Fatalf("%s with room for %d: %v", name, room, err)
+			}
+			if directory.Damaged() != nil {
+				t.Fatalf("%s with room for %d: the whole directory stopped: %v", name, room, directory.Damaged())
+			}
+			readAll(t, l)
+			l.EndOffsetForEpoch(0)
+			quota.Set(1 << 40)
+			if err := l.ResetTo(50); err != nil {
+				t.Fatalf("%s with room for %d, then emptied: %v", name, room, err)
+			}
+			mustAppend(t, l, batchOf(1, 100, "again"))
+			if l.StartOffset() != 50 || l.EndOffset() != 51 || len(readAll(t, l)) == 0 {
+				t.Fatalf("%s with room for %d: the emptied log is from %d to %d", name, room, l.StartOffset(), l.EndOffset())
+			}
+			if err := directory.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if (refused == 0) != (name == "truncate") { // which needs none
+			t.Errorf("%s: refused %d times", name, refused)
+		}
+	}
+}

@@ -67,7 +67,10 @@ func (l *Log) finishLoad(snapshots []int64) error {
 	if l.start.Load() > l.end.Load() && l.Damaged() == nil {
 		// Everything below the start was to be deleted, and only such is left.
 		l.logger().Warn().Int64("start", l.start.Load()).Int64("end", l.end.Load()).Msg("the log ends before its start; it begins anew there")
-		return l.reset(l.start.Load())
+		if err := l.prepareReset(); err != nil {
+			return err
+		}
+		return l.restartAt(l.start.Load())
 	}
 	l.epochs.truncateStart(l.start.Load())
 	if l.Damaged() != nil {

@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/leatlog/leat/broker/internal/record"
+	"github.com/leatlog/leat/broker/internal/vfs"
 )
 
 // TruncateTo removes everything at and above offset, durably. A batch that holds
@@ -40,10 +41,7 @@ func (l *Log) TruncateTo(offset int64) error {
 	}
 	if end < l.start.Load() {
 		// The batch that holds the start goes, and with it all there is.
-		if err := l.reset(l.start.Load()); err != nil {
-			return l.fence(fmt.Errorf("storage: truncate %s: %w", l.dir, err))
-		}
-		return nil
+		return l.reset("truncate", l.start.Load())
 	}
 	if err := l.settleNames(); err != nil {
 		return l.failed("truncate", err)
@@ -157,10 +155,13 @@ func (l *Log) truncateActive(position, end int64) error {
 	defer s.file.release()
 	if s.marked && s.syncedSize > position {
 		s.syncedSize = position
-		if err := s.writeMark(f, position, end); err != nil {
-			return err
+		err := s.writeMark(f, position, end)
+		if err == nil {
+			err = f.Sync()
 		}
-		if err := f.Sync(); err != nil {
+		// A file system that copies what is overwritten may have no room for the mark.
+		// Then the cut comes without it: a crash right before it passes for damage.
+		if err != nil && !errors.Is(err, vfs.ErrNoSpace) {
 			return err
 		}
 	}
@@ -284,8 +285,8 @@ func (l *Log) ResetTo(offset int64) error {
 	}
 	l.readMu.Lock()
 	defer l.readMu.Unlock()
-	if err := l.reset(offset); err != nil {
-		return l.fence(fmt.Errorf("storage: reset %s: %w", l.dir, err))
+	if err := l.reset("reset", offset); err != nil {
+		return err
 	}
 	if l.damage.Swap(nil) != nil {
 		l.fenced.Store(nil)
@@ -293,10 +294,33 @@ func (l *Log) ResetTo(offset int64) error {
 	return nil
 }
 
-// reset does the work of ResetTo. A crash leaves a beginning of the old log or
-// nothing of it. The caller holds all locks or is alone.
-func (l *Log) reset(offset int64) error {
+// reset does the work of ResetTo. A crash leaves a beginning of the old log or nothing of
+// it. When the disk is full before anything is removed, the log is as before; later the
+// log counts as damaged, which another ResetTo mends, and the directory's others go on. The
+// caller holds all locks.
+func (l *Log) reset(what string, offset int64) error {
 	l.hints.clear()
+	if err := l.prepareReset(); err != nil {
+		return l.failed(what, err)
+	}
+	err := l.restartAt(offset)
+	if err == nil {
+		return nil
+	}
+	if len(l.segments) == 0 {
+		l.segments = append(l.segments, l.newSegment(offset)) // without a file, for readers
+		l.start.Store(offset)
+		l.end.Store(offset)
+		l.synced.Store(offset)
+	}
+	if errors.Is(err, vfs.ErrNoSpace) {
+		return l.fence(&DamageError{File: l.dir, Offset: offset, Err: err})
+	}
+	return l.fence(fmt.Errorf("storage: %s %s: %w", what, l.dir, err))
+}
+
+// prepareReset sees to it that a later recovery does not miss what is about to go.
+func (l *Log) prepareReset() error {
 	if err := l.settleNames(); err != nil {
 		return err
 	}
@@ -304,10 +328,13 @@ func (l *Log) reset(offset int64) error {
 		return err
 	}
 	if l.recoveryPoint > 0 {
-		if err := l.setRecoveryPoint(0, true); err != nil {
-			return err
-		}
+		return l.setRecoveryPoint(0, true)
 	}
+	return nil
+}
+
+// restartAt removes all there is and makes a log that begins, and ends, at offset.
+func (l *Log) restartAt(offset int64) error {
 	for len(l.segments) > 0 {
 		s := l.active()
 		s.drop()
