@@ -95,7 +95,9 @@ type Manager struct {
 	applyMu   sync.Mutex // one change at a time
 	started   bool
 	deleted   map[metadata.UUID]bool // topics whose deletion was seen before the start
-	offset    int64                  // of the image that was applied last
+	image     *metadata.Image        // that was applied last
+	offset    int64                  // of it, -1 without one
+	unopened  []key                  // replicas whose logs could not be opened
 	defaults  map[string]string      // of topic configurations: TopicDefaults and what was set at run time
 	closed    bool
 	retention Deadline
@@ -103,8 +105,12 @@ type Manager struct {
 	flushing  Deadline
 	lagging   Deadline
 	verifying Deadline
+	reopening Deadline
 	verifier  verifier
 	fetchers  map[int32]*fetcher // by leader
+	// reopenDelay is how long after the last time logs that cannot be opened are tried
+	// again, 0 when there are none.
+	reopenDelay time.Duration
 	// leading and following bound what is copied from this broker, and to it.
 	leading, following throttle
 	running            sync.WaitGroup // background steps
@@ -252,7 +258,7 @@ func (m *Manager) Apply(image *metadata.Image, delta *metadata.Delta) {
 }
 
 func (m *Manager) apply(image *metadata.Image, delta *metadata.Delta) {
-	m.offset = image.Offset()
+	m.offset, m.image = image.Offset(), image
 	if slices.Contains(delta.BrokerConfigsChanged, -1) || slices.Contains(delta.BrokerConfigsChanged, m.cfg.NodeID) {
 		m.leading.set(image.ThrottleRate(metadata.LeaderThrottle, m.cfg.NodeID))
 		m.following.set(image.ThrottleRate(metadata.FollowerThrottle, m.cfg.NodeID))
@@ -311,22 +317,17 @@ func (m *Manager) tell(r *Replica, before Role, epoch int32) {
 	}
 }
 
-// open opens or creates a log. A failure makes a replica that is offline.
+// open opens or creates a log. A failure makes a replica that is offline until reopen
+// has more luck.
 func (m *Manager) open(t *metadata.Topic, partition int32) *Replica {
 	r := &Replica{manager: m, topic: t.ID, name: t.Name, partition: partition}
 	r.onSynced = r.synced
 	cfg, c := m.config(t)
 	r.throttle(c.LeaderThrottled, c.FollowerThrottled)
 	r.setCodec(&c)
-	id := storage.LogID{Topic: t.Name, Partition: partition, TopicID: t.ID}
-	log, err := m.cfg.Directory.Log(id, cfg)
-	if errors.Is(err, storage.ErrStaleLog) {
-		m.logger.Warn().Err(err).Msg("removing the log of a deleted topic of the same name")
-		if err = m.cfg.Directory.Delete(t.Name, partition); err == nil {
-			log, err = m.cfg.Directory.Log(id, cfg)
-		}
-	}
+	log, err := m.openLog(t, partition, cfg)
 	if err != nil {
+		m.openLater(key{t.ID, partition})
 		r.core = NewPartition(m.cfg.NodeID, 0)
 		r.damaged(err)
 		return r
@@ -391,6 +392,7 @@ func (m *Manager) remove(t *metadata.Topic, partition int32) {
 	r := m.replicas[k]
 	delete(m.replicas, k)
 	m.mu.Unlock()
+	m.unopened = slices.DeleteFunc(m.unopened, func(other key) bool { return other == k })
 	if r == nil {
 		return
 	}

@@ -227,6 +227,41 @@ func TestFullDiskRefusesUntilThereIsSpace(t *testing.T) {
 	w.close()
 }
 
+// A log that cannot be made, since the disk is full, is made when there is room: no restart
+// is needed.
+func TestLogIsOpenedWhenThereIsSpace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var quota vfs.Quota
+		quota.Set(1 << 30)
+		w := newWorld(t, vfs.NewFaulty(vfs.NewMem(), quota.Before), nil, nil)
+		quota.Set(0)
+		w.create("orders", 2)
+		w.create("gone", 1)
+		if got := w.append("orders", 0, "a"); got != "-1 KAFKA_STORAGE_ERROR" {
+			t.Errorf("append without a log: %s", got)
+		}
+		time.Sleep(10 * time.Second)
+		if err := w.replica("orders", 1).Failure(); !errors.Is(err, vfs.ErrNoSpace) {
+			t.Errorf("the replica fails with %v", err)
+		}
+		w.apply(&metadata.TopicRemovedChange{ID: topicID("gone")})
+		quota.Set(1 << 30)
+		time.Sleep(reopenMost)
+		for p := range int32(2) {
+			if got := w.append("orders", p, "b"); got != "0 ok" {
+				t.Errorf("append when there is space: %s", got)
+			}
+			if r := w.replica("orders", p); r.Role() != Leader || r.Failure() != nil {
+				t.Errorf("the replica is %v, %v", r.Role(), r.Failure())
+			}
+		}
+		if n := len(w.manager.unopened); n != 0 {
+			t.Errorf("%d logs are still to be opened", n)
+		}
+		w.close()
+	})
+}
+
 // TestSlowSync: appends wait for the sync, time out, and are there in the end; a
 // reader sees them only when they are durable. One sync serves many appends.
 func TestSlowSync(t *testing.T) {
