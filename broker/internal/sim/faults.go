@@ -14,7 +14,7 @@ func (c *Cluster) disturb() {
 	s := c.s
 	id := 1 + s.random.Int32N(nodeCount)
 	n := c.nodes[id]
-	switch s.random.IntN(21) {
+	switch s.random.IntN(22) {
 	case 0, 1:
 		c.stop(n, true)
 	case 2:
@@ -85,6 +85,8 @@ func (c *Cluster) disturb() {
 		if c.minISR == 1 || c.losesDisks {
 			c.sicken(n)
 		}
+	case 21:
+		c.fill(n)
 	case 12:
 		c.net.repeat = s.random.IntN(100)
 	default:
@@ -231,6 +233,7 @@ func (c *Cluster) calmDown() {
 
 func (c *Cluster) revive(id int32) {
 	n := c.nodes[id]
+	n.empty()
 	n.cure()
 	if n.process == nil {
 		c.boot(id)

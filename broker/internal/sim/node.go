@@ -50,7 +50,9 @@ type node struct {
 	previous  int64 // the epoch of the last registration, which the node keeps on its disk
 	sick      bool  // its disk fails to sync
 	failed    bool  // and has done so since the process was started
-	*process        // nil while it is down
+	full      bool  // there is no room on it but for quota
+	quota     vfs.Quota
+	*process  // nil while it is down
 }
 
 // process is one start of a node.

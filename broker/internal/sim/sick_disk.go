@@ -31,6 +31,9 @@ func (c *Cluster) sicken(n *node) {
 
 // operate is asked before everything that a process does to its disk.
 func (n *node) operate(o vfs.Operation) error {
+	if err := n.room(o); err != nil {
+		return err
+	}
 	if !n.sick || o.Kind != vfs.KindSync && o.Kind != vfs.KindSyncDir && o.Kind != vfs.KindSyncAll || strings.Contains(o.Path, "quorum") {
 		return nil
 	}
