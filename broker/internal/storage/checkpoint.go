@@ -102,22 +102,25 @@ func decodeOffset(data []byte) (int64, error) {
 	return offset, err
 }
 
-// readOffset returns the offset in a checkpoint file of the log; false when there
-// is none that can be read.
-func (l *Log) readOffset(name string) (int64, bool) {
+// readOffset returns the offset in a checkpoint file of the log; false when there is none,
+// or what there is is none. A disk that fails to read is an error: it may hold another one.
+func (l *Log) readOffset(name string) (int64, bool, error) {
 	data, err := readFile(l.env.FS, l.path(name), checkpointLimit)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, false, nil
+	case err != nil && !errors.Is(err, errFileTooLarge):
+		return 0, false, err
 	}
 	offset := int64(0)
 	if err == nil {
 		offset, err = decodeOffset(data)
 	}
 	if err != nil {
-		l.logger().Warn().Err(err).Str("file", name).Msg("an offset checkpoint cannot be read; it is ignored and will be written anew")
-		return 0, false
+		l.logger().Warn().Err(err).Str("file", name).Msg("an offset checkpoint is damaged; it is ignored and will be written anew")
+		return 0, false, nil
 	}
-	return offset, true
+	return offset, true, nil
 }
 
 // writeOffset writes a checkpoint file of the log, durably or not.

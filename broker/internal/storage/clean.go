@@ -118,14 +118,19 @@ func (l *Log) lowerCleaned(offset int64) error {
 }
 
 // loadCleaned reads up to where the log is compacted.
-func (l *Log) loadCleaned() {
+func (l *Log) loadCleaned() error {
 	l.cleanedTo = -1
-	if offset, ok := l.readOffset(cleanerCheckpointName); ok {
+	offset, ok, err := l.readOffset(cleanerCheckpointName)
+	if err != nil {
+		return err
+	}
+	if ok {
 		l.cleanedTo = offset
 		l.gaps.Store(true)
 	} else if _, err := l.env.FS.Stat(l.path(cleanerCheckpointName)); !errors.Is(err, fs.ErrNotExist) {
 		l.gaps.Store(true) // damaged: all of it is compacted once more
 	}
+	return nil
 }
 
 // cleanedSegments is a pass's view of the log: full segments that the appender

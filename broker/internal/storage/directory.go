@@ -198,7 +198,7 @@ func (d *Directory) Log(id LogID, cfg Config) (*Log, error) {
 		}
 	} else if err != nil {
 		return nil, fmt.Errorf("storage: open %s: %w", dir, err)
-	} else if found, err := d.readTopicID(name); err != nil && d.wasSynced(dir) {
+	} else if found, err := d.readTopicID(name); err != nil && (!errors.Is(err, errTopicID) || d.wasSynced(dir)) {
 		return nil, err
 	} else if err != nil || found == [16]byte{} {
 		// Made by a log that stood alone, or by a crash before the first batch.
@@ -238,7 +238,11 @@ func (d *Directory) wasSynced(dir string) bool {
 			return true
 		}
 		size, err := f.Size()
-		mark, marked := (&segment{base: base}).readMark(f, size)
+		if err != nil {
+			f.Close()
+			return true
+		}
+		mark, marked, err := (&segment{base: base}).readMark(f, size)
 		f.Close()
 		if segments++; err != nil || segments > 1 || marked && mark.offset > base {
 			return true
@@ -383,8 +387,11 @@ func (d *Directory) readTopicID(name string) (id [16]byte, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, nil
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		id, err = decodeTopicID(data)
+	case errors.Is(err, errFileTooLarge):
+		err = fmt.Errorf("%w: %w", errTopicID, err)
 	}
 	if err != nil {
 		return id, fmt.Errorf("storage: read %s of %s: %w", partitionMetadata, path.Join(d.root, name), err)

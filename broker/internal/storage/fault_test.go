@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/leatlog/leat/broker/internal/vfs"
@@ -257,5 +258,69 @@ func TestFullDiskWhileCutting(t *testing.T) {
 		if (refused == 0) != (name == "truncate") { // which needs none
 			t.Errorf("%s: refused %d times", name, refused)
 		}
+	}
+}
+
+// TestUnreadableIsNotDamaged fails each read of an opening in turn. The log does not open,
+// or is what it was: a disk that cannot be read now says nothing of what is on it, and
+// nothing is made anew in its place.
+func TestUnreadableIsNotDamaged(t *testing.T) {
+	id, cfg := LogID{Topic: "t", TopicID: [16]byte{1, 2, 3}}, smallConfig()
+	mem := vfs.NewMem()
+	directory := mustOpenDirectory(t, mem)
+	l, err := directory.Log(id, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		mustAppend(t, l, batchOf(2, 100, fmt.Sprint(i)))
+		if i == 20 {
+			if err := errors.Join(l.Sync(), l.AdvanceStart(11)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	want, start, end := readAll(t, l), l.StartOffset(), l.EndOffset()
+	refused := 0
+	for fail := 1; ; fail++ {
+		disk := mem.Crash(newAll())
+		reads, opening := 0, true
+		faulty := vfs.NewFaulty(disk, func(o vfs.Operation) error {
+			if opening && (o.Kind == vfs.KindRead || o.Kind == vfs.KindOpen) {
+				if reads++; reads == fail {
+					return errDisk
+				}
+			}
+			return nil
+		})
+		// What is opened then, and what a crash leaves of it.
+		if d, err := OpenDirectory(testEnv(faulty), "data"); err == nil {
+			l, err := d.Log(id, cfg)
+			opening = false
+			switch {
+			case errors.Is(err, errDisk):
+				refused++
+			case err != nil:
+				t.Fatalf("read %d fails: %v", fail, err)
+			case l.Damaged() != nil || l.StartOffset() != start || l.EndOffset() != end || !bytes.Equal(readAll(t, l), want):
+				t.Fatalf("read %d fails: the log is from %d to %d, %v", fail, l.StartOffset(), l.EndOffset(), l.Damaged())
+			}
+		}
+		again, err := mustOpenDirectory(t, disk.Crash(rand.New(rand.NewPCG(uint64(fail), 1)))).Log(id, cfg)
+		if err != nil {
+			t.Fatalf("after read %d failed: %v", fail, err)
+		}
+		if again.StartOffset() != start || again.EndOffset() != end || !bytes.Equal(readAll(t, again), want) {
+			t.Fatalf("after read %d failed: the log is from %d to %d", fail, again.StartOffset(), again.EndOffset())
+		}
+		if reads < fail {
+			break
+		}
+	}
+	if refused < 5 {
+		t.Errorf("only %d readings were missed", refused)
 	}
 }

@@ -209,6 +209,9 @@ func writeFileDurably(fsys vfs.FS, name string, data []byte) error {
 	return fsys.SyncDir(path.Dir(name))
 }
 
+// errFileTooLarge says that a file cannot be what it should.
+var errFileTooLarge = errors.New("storage: the file is too large")
+
 // readFile returns a whole file, refusing one larger than limit bytes.
 func readFile(fsys vfs.FS, name string, limit int64) ([]byte, error) {
 	f, err := fsys.Open(name)
@@ -221,7 +224,7 @@ func readFile(fsys vfs.FS, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if size > limit {
-		return nil, fmt.Errorf("storage: %s has %d bytes, at most %d are sensible", name, size, limit)
+		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d are sensible", errFileTooLarge, name, size, limit)
 	}
 	data := make([]byte, size)
 	if err := readFull(f, data, 0); err != nil {

@@ -16,7 +16,9 @@ func (l *Log) load() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	l.loadCleaned()
+	if err := l.loadCleaned(); err != nil {
+		return err
+	}
 	if names, err = l.finishSwaps(names); err != nil {
 		return err
 	}
@@ -24,11 +26,16 @@ func (l *Log) load() error {
 	if err != nil {
 		return err
 	}
-	start, _ := l.readOffset(logStartName)
-	if offset, ok := l.readOffset(recoveryPointName); ok {
-		l.recoveryPoint = offset
+	start, _, err := l.readOffset(logStartName)
+	if err != nil {
+		return err
 	}
-	l.loadEpochs()
+	if l.recoveryPoint, _, err = l.readOffset(recoveryPointName); err != nil {
+		return err
+	}
+	if err := l.loadEpochs(); err != nil {
+		return err
+	}
 	// Segments that end at or below the start were about to be removed.
 	for len(bases) > 1 && bases[1] <= start {
 		if err := l.removeSegmentFiles(bases[0]); err != nil {
@@ -181,17 +188,21 @@ func newestSnapshot(snapshots []int64) int64 {
 	return snapshots[len(snapshots)-1]
 }
 
-func (l *Log) loadEpochs() {
+func (l *Log) loadEpochs() error {
 	data, err := readFile(l.env.FS, l.path(epochCheckpointName), checkpointLimit)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil && !errors.Is(err, errFileTooLarge):
+		return err
 	}
 	if err == nil {
 		l.epochs.entries, err = decodeEpochs(data)
 	}
 	if err != nil {
-		l.logger().Warn().Err(err).Msg("the history of leader epochs cannot be read; it is taken from the batches of the last segment")
+		l.logger().Warn().Err(err).Msg("the history of leader epochs is damaged; it is taken from the batches of the last segment")
 	}
+	return nil
 }
 
 // loadSealed takes over a segment that is followed by another: it was durable as
@@ -266,15 +277,18 @@ func (l *Log) restoreProducers(s *segment, offset int64) error {
 	from := l.start.Load()
 	for _, at := range l.snapshotsUpTo(offset) {
 		data, err := readFile(l.env.FS, l.path(segmentName(at, snapshotSuffix)), snapshotLimit)
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			continue
+		case err != nil && !errors.Is(err, errFileTooLarge):
+			return err
 		}
 		var list []producer
 		if err == nil {
 			list, err = decodeSnapshot(data)
 		}
 		if err != nil {
-			l.logger().Warn().Err(err).Int64("offset", at).Msg("a producer snapshot cannot be read; the producers are taken from the batches since the one before")
+			l.logger().Warn().Err(err).Int64("offset", at).Msg("a producer snapshot is damaged; the producers are taken from the batches since the one before")
 			continue
 		}
 		for _, p := range list {

@@ -118,7 +118,9 @@ func (l *Log) recoverLast(s *segment) error {
 		return err
 	}
 	s.allocated = r.fileSize
-	if mark, ok := s.readMark(f, r.fileSize); ok {
+	if mark, ok, err := s.readMark(f, r.fileSize); err != nil {
+		return err
+	} else if ok {
 		r.durable, r.durableSize = max(mark.offset, r.durable), mark.position
 		r.marked = true
 	}

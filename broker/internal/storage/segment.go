@@ -192,16 +192,18 @@ func (s *segment) writeMark(f vfs.File, position, offset int64) error {
 	return err
 }
 
-// readMark returns the sync mark at the end of the file.
-func (s *segment) readMark(f vfs.File, fileSize int64) (syncMark, bool) {
+// readMark returns the sync mark at the end of the file; false when there is none. A disk
+// that fails to read is an error: without the mark what is damaged passes for a torn tail.
+func (s *segment) readMark(f vfs.File, fileSize int64) (syncMark, bool, error) {
 	if fileSize < markSize {
-		return syncMark{}, false
+		return syncMark{}, false, nil
 	}
 	var b [markSize]byte
 	if err := readFull(f, b[:], fileSize-markSize); err != nil {
-		return syncMark{}, false
+		return syncMark{}, false, fmt.Errorf("storage: read the sync mark of %s: %w", s.file.name(), err)
 	}
-	return decodeMark(b[:], s.base, fileSize)
+	mark, ok := decodeMark(b[:], s.base, fileSize)
+	return mark, ok, nil
 }
 
 // trim cuts the preallocated tail and the mark off.

@@ -159,8 +159,8 @@ func (l *Log) truncateActive(position, end int64) error {
 		if err == nil {
 			err = f.Sync()
 		}
-		// A file system that copies what is overwritten may have no room for the mark.
-		// Then the cut comes without it: a crash right before it passes for damage.
+		// A file system that copies what is overwritten may have no room for the mark. The
+		// cut takes it away anyway.
 		if err != nil && !errors.Is(err, vfs.ErrNoSpace) {
 			return err
 		}
