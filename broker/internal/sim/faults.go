@@ -82,7 +82,7 @@ func (c *Cluster) disturb() {
 	case 18, 19:
 		c.strike = 1 + s.random.IntN(2)
 	case 20:
-		if c.minISR == 1 || c.losesDisks {
+		if c.minISR == 1 || c.losesDisks && c.allInSync() {
 			c.sicken(n)
 		}
 	case 21:

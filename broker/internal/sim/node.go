@@ -42,17 +42,19 @@ const (
 
 // node is one node of the cluster: a disk, and while it is up a process on it.
 type node struct {
-	c         *Cluster
-	id        int32
-	replica   quorum.Replica
-	directory metadata.UUID
-	disk      *vfs.Mem
-	previous  int64 // the epoch of the last registration, which the node keeps on its disk
-	sick      bool  // its disk fails to sync
-	failed    bool  // and has done so since the process was started
-	full      bool  // there is no room on it but for quota
-	quota     vfs.Quota
-	*process  // nil while it is down
+	c          *Cluster
+	id         int32
+	replica    quorum.Replica
+	directory  metadata.UUID
+	disk       *vfs.Mem
+	previous   int64 // the epoch of the last registration, which the node keeps on its disk
+	sick       bool  // its disk fails to do what fails says, once in failsOften times
+	fails      []vfs.Kind
+	failsOften int
+	failed     bool // and has done so since the process was started
+	full       bool // there is no room on it but for quota
+	quota      vfs.Quota
+	*process   // nil while it is down
 }
 
 // process is one start of a node.

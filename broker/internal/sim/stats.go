@@ -10,7 +10,7 @@ import (
 type Stats struct {
 	// Faults.
 	PowerLosses, PowerLostByAll, Kills, Pauses, LostDisks, Strikes              int
-	FailedDisks, FailedSyncs, FullDisks, RefusedWrites                          int
+	FailedDisks, FailedOperations, FullDisks, RefusedWrites                     int
 	Isolations, OneWayCuts, BridgedCuts, ClientCuts                             int
 	LossyTimes, SlowTimes, SlowDisks                                            int
 	LostMessages, LateMessages, CutMessages, RepeatedMessages, RepeatedRequests int
