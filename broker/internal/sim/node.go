@@ -315,7 +315,14 @@ func (p *process) register() {
 				p.epoch = n.previous
 				if !started {
 					started = true
-					if err := p.manager.Start(p.log.published); err != nil {
+					if err := p.manager.Start(p.log.published); errors.Is(err, errSick) {
+						c.outside.after(0, func() { // the process ends, and is started again
+							if n.process == p {
+								c.stop(n, false)
+							}
+						})
+						return
+					} else if err != nil {
 						c.fail("I11: node %d does not start: %v", n.id, err)
 						return
 					}
