@@ -3,6 +3,8 @@ package stream_test
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,6 +187,51 @@ func TestForeignKeyJoinOutlivesItsProcess(t *testing.T) {
 				return maps.Equal(got, wantCounts)
 			})
 		}
+		app.stopped()
+	}
+}
+
+// A key may have more records within the time of a join than a record of the changelog can
+// hold; they are all joined, also when the state is restored.
+func TestStreamJoinOfAHotKey(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	shown, clicked, out := c.topic("shown", 1), c.topic("clicked", 1), c.topic("outcomes", 1)
+	text := func(name string) topology.Topic[string, string] {
+		return topology.NewTopic(name, serde.String, serde.String)
+	}
+	top := topology.New()
+	joined := topology.JoinStreams("join", topology.From(top, text(shown)), topology.From(top, text(clicked)), topology.Within(10*time.Minute),
+		func(shown, click string) string { return shown[:6] + click })
+	topology.To(joined.WithValueSerde(serde.String), text(out))
+	p, err := top.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 8000 // of 206 bytes that do not compress
+	random := rand.New(rand.NewPCG(1, 1))
+	records := make([]plan.Record, n)
+	for i := range records {
+		noise := make([]byte, 200)
+		for j := range noise {
+			noise[j] = byte(random.Uint32())
+		}
+		records[i] = plan.Record{Key: []byte("hot"), Value: fmt.Appendf(nil, "%06d%s", i, noise), Timestamp: int64(1000 + i)}
+	}
+	c.produce(shown, records...)
+	r := c.reader(out)
+	for round := range 2 {
+		app := c.start(p, func(cfg *stream.Config) { cfg.StateDir = t.TempDir() })
+		app.reach(stream.Running)
+		click := fmt.Sprint(" clicked ", round)
+		c.produce(clicked, plan.Record{Key: []byte("hot"), Value: []byte(click), Timestamp: 1000 + n})
+		seen := map[string]bool{}
+		r.until("the results", func(rec plan.Record) bool {
+			if strings.HasSuffix(string(rec.Value), click) {
+				seen[string(rec.Value)] = true
+			}
+			return len(seen) == n
+		})
 		app.stopped()
 	}
 }

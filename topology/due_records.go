@@ -16,7 +16,7 @@ type dueRecord struct {
 }
 
 func (d dueRecord) before(other dueRecord) bool {
-	return cmp.Or(cmp.Compare(d.deadline, other.deadline), cmp.Compare(d.side, other.side), strings.Compare(d.raw, other.raw)) < 0
+	return cmp.Or(cmp.Compare(d.deadline, other.deadline), cmp.Compare(d.side, other.side), strings.Compare(d.raw, other.raw), cmp.Compare(d.start, other.start)) < 0
 }
 
 // dueRecords is a heap, the next one first.

@@ -9,7 +9,8 @@ import (
 )
 
 // A stream-stream join keeps the records of a key and a span of time, of both streams, in
-// one row of its window store. Each list is in the order of timestamps and, among equal
+// one row of its window store, whose window begins with the span; what goes beyond
+// fullJoinRow in the next row, 1 ms later, and so on. Each list is in the order of timestamps and, among equal
 // ones, of arrival:
 //
 //	| records of the first stream (4) | record | ... | record of the second | ... |
@@ -28,11 +29,19 @@ type joinRecord[V any] struct {
 	joined bool
 }
 
+// fullJoinRow is how large a row gets: it is written again with each commit that adds to
+// it, and must be far from what a record of its changelog may have.
+const fullJoinRow = 32 << 10
+
 // joinRows are the records of a key and a span of time.
 type joinRows[A, B any] struct {
 	a []joinRecord[A]
 	b []joinRecord[B]
+	// size is that of the records as they are written.
+	size int
 }
+
+func (r *joinRecord[V]) size() int { return joinRecordHeader + len(r.encoded) }
 
 // insert adds a record behind those that are not later.
 func insert[V any](list []joinRecord[V], r joinRecord[V]) []joinRecord[V] {
@@ -82,7 +91,7 @@ func (s joinRowsSerde[A, B]) Decode(src []byte) (*joinRows[A, B], error) {
 	}
 	count := binary.BigEndian.Uint32(src)
 	src = src[4:]
-	rows := &joinRows[A, B]{}
+	rows := &joinRows[A, B]{size: len(src)}
 	var err error
 	for range count {
 		if rows.a, src, err = decodeJoinRecord(rows.a, src, s.a); err != nil {

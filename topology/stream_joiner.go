@@ -3,6 +3,7 @@ package topology
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/leatlog/leat/state"
@@ -43,8 +44,10 @@ type streamJoiner[K, A, B, R any] struct {
 	// bucket and span are those of the spec, in milliseconds.
 	bucket, span int64
 	cache        cache[K, *joinRows[A, B]]
-	// pages are the buckets that have records, by start.
+	// pages are the buckets that have records, by start, each followed by its further rows.
 	pages []*page[K, *joinRows[A, B]]
+	// full tells which row after the first is the last one of a key, where there are several.
+	full map[fullKey]int64
 	// due are the records whose own result is awaited.
 	due  dueRecords
 	next sink[K, R]
@@ -76,7 +79,7 @@ type joinSide[A, B, X, Y, R any] struct {
 
 func (spec streamJoin[K, A, B, R]) compile(i *instance, n *graph.Node) any {
 	j := &streamJoiner[K, A, B, R]{i: i, name: n.Name, spec: spec, bucket: spec.bucket(), span: spec.span(), next: next[K, R](i, n),
-		lags: n.Lags, observed: -1, mark: -1, expired: -1, markKey: state.WindowKey(nil, markStart, nil)}
+		lags: n.Lags, observed: -1, mark: -1, expired: -1, markKey: state.WindowKey(nil, markStart, nil), full: map[fullKey]int64{}}
 	j.cache = newCache[K, *joinRows[A, B]](i.ctx, n.Store.Name, len(i.part.Stores), joinRowsSerde[A, B]{spec.a, spec.b},
 		func(dst []byte, start int64, raw string) []byte {
 			return append(binary.BigEndian.AppendUint64(dst, uint64(start)), raw...)
@@ -149,8 +152,8 @@ func processJoin[K, A, B, X, Y, R any](j *streamJoiner[K, A, B, R], s *joinSide[
 	if err != nil {
 		return err
 	}
-	start := max(0, r.Timestamp) / j.bucket * j.bucket
-	e, err := j.cache.find(j.page(start), j.raw, r.Key)
+	record := joinRecord[X]{r.Timestamp, r.Value, encoded, joined}
+	e, err := j.rowFor(r.Timestamp, r.Key, record.size())
 	if err != nil {
 		return j.broken(err)
 	}
@@ -159,10 +162,11 @@ func processJoin[K, A, B, X, Y, R any](j *streamJoiner[K, A, B, R], s *joinSide[
 		rows = &joinRows[A, B]{}
 	}
 	mine := s.mine(rows)
-	*mine = insert(*mine, joinRecord[X]{r.Timestamp, r.Value, encoded, joined})
+	*mine = insert(*mine, record)
+	rows.size += record.size()
 	j.cache.set(e, rows, r.Timestamp)
 	if !joined && s.only != nil {
-		j.due.push(dueRecord{s.deadline(r.Timestamp, j.spec.grace), r.Timestamp, s.number, start, e.raw})
+		j.due.push(dueRecord{s.deadline(r.Timestamp, j.spec.grace), r.Timestamp, s.number, e.home.start, e.raw})
 	}
 	if j.cache.full() {
 		return j.relieve()
@@ -170,12 +174,36 @@ func processJoin[K, A, B, X, Y, R any](j *streamJoiner[K, A, B, R], s *joinSide[
 	return nil
 }
 
+// fullKey is a key that has more records in a span of time than fit in a row.
+type fullKey struct {
+	start int64
+	raw   string
+}
+
+// rowFor returns the row that a record of j.raw goes to: the first of its span of time that
+// is not full.
+func (j *streamJoiner[K, A, B, R]) rowFor(timestamp int64, key K, size int) (*entry[K, *joinRows[A, B]], error) {
+	first := max(0, timestamp) / j.bucket * j.bucket
+	start := first
+	if len(j.full) > 0 {
+		start += j.full[fullKey{first, string(j.raw)}]
+	}
+	for {
+		e, err := j.cache.find(j.page(start), j.raw, key)
+		if err != nil || e.value == nil || e.value.size+size <= fullJoinRow || e.value.size == 0 || start+1 == first+j.bucket {
+			return e, err
+		}
+		start++
+		j.full[fullKey{first, e.raw}] = start - first
+	}
+}
+
 // joinPartners emits the results of a record with all its partners, and says whether there
 // was one.
 func joinPartners[K, A, B, X, Y, R any](j *streamJoiner[K, A, B, R], s *joinSide[A, B, X, Y, R], r *Record[K, X], now int64) (joined bool, err error) {
 	from, to := max(0, r.Timestamp-s.before), r.Timestamp+s.after
 	first, _ := slices.BinarySearchFunc(j.pages, from/j.bucket*j.bucket, pageOrder[K, *joinRows[A, B]])
-	for at := first; at < len(j.pages) && j.pages[at].start <= to; at++ {
+	for at := first; at < len(j.pages) && j.pages[at].start/j.bucket*j.bucket <= to; at++ {
 		p := j.pages[at]
 		e := p.entries[string(j.raw)]
 		if e == nil && p.complete {
@@ -345,6 +373,12 @@ func emitAlone[K, A, B, X, Y, R any](j *streamJoiner[K, A, B, R], s *joinSide[A,
 	if alone == 0 {
 		return nil
 	}
+	for k := range *mine {
+		e.value.size -= (*mine)[k].size()
+	}
+	for k := range kept {
+		e.value.size += kept[k].size()
+	}
 	*mine = kept
 	if len(e.value.a)+len(e.value.b) == 0 {
 		j.cache.remove(e, d.timestamp)
@@ -360,8 +394,10 @@ func (j *streamJoiner[K, A, B, R]) flush() error {
 	}
 	now := j.now()
 	for len(j.pages) > 0 && j.pages[0].start+j.bucket-1+j.span < now {
-		j.pages[0].closed = true
-		j.cache.drop(j.pages[0])
+		p := j.pages[0]
+		p.closed = true
+		j.cache.drop(p)
+		maps.DeleteFunc(j.full, func(k fullKey, _ int64) bool { return k.start <= p.start-j.bucket })
 		j.pages = slices.Delete(j.pages, 0, 1)
 	}
 	if err := j.flushDirty(); err != nil {
