@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -67,12 +68,17 @@ func (r *Replica) FetchPoint(epoch int32) FetchPoint {
 	return FetchPoint{LeaderEpoch: epoch, Offset: r.log.EndOffset(), LastEpoch: r.log.LatestEpoch(), LogStart: r.log.StartOffset()}
 }
 
-// leaves says that a replica whose disk is full is still counted as in sync. It says then
-// that its log is lost, so that nobody waits for it, and follows on when it is not any more.
+// fullPause is how long a replica whose disk was full waits before it follows on. One that
+// came back in sync as soon as nothing was left to append would leave with the next batch.
+const fullPause = time.Second
+
+// leaves says that a replica whose disk is full is still counted as in sync, or was full
+// just now. It says then that its log is lost, so that nobody waits for it.
 func (r *Replica) leaves() bool {
+	now := r.manager.clock.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.full && r.meta != nil && slices.Contains(r.meta.ISR, r.manager.cfg.NodeID)
+	return r.full && r.meta != nil && (now.Sub(r.fullSince) < fullPause || slices.Contains(r.meta.ISR, r.manager.cfg.NodeID))
 }
 
 // durable says that all of the log is on disk, as far as the flush mode demands.
@@ -125,8 +131,9 @@ func (r *Replica) followError(err error) {
 	switch {
 	case errors.Is(err, vfs.ErrNoSpace):
 		r.manager.diskFull(err)
+		now := r.manager.clock.Now()
 		r.mu.Lock()
-		r.full = true
+		r.full, r.fullSince = true, now
 		r.mu.Unlock()
 	case errors.Is(err, errStillInSync):
 		r.manager.logger.Error().Err(err).Str("topic", r.name).Int32("partition", r.partition).Msg("waiting to be taken out of sync before the log is copied anew")

@@ -10,7 +10,9 @@ import (
 
 // GiveUp has a leader that cannot append any more, since its log is damaged or its disk
 // is full, propose in-sync replicas without itself: one of them leads then. While there
-// is no other that could, it stays the leader in name.
+// is no other that could, it stays the leader in name. With a full disk it stays as well
+// while the others are fewer than min.insync.replicas: its log is whole, one of them may
+// turn out to have lost its own, and producers that wait for all would gain nothing.
 func (p *Partition) GiveUp(fx *Effects) {
 	if p.leader != p.self || p.role != Leader && p.fault != kerr.KafkaStorageError ||
 		len(p.replicas) < 2 || p.proposal != nil || p.hold {
@@ -21,6 +23,9 @@ func (p *Partition) GiveUp(fx *Effects) {
 		if id != p.self {
 			isr = append(isr, Member{ID: id, BrokerEpoch: -1})
 		}
+	}
+	if p.role == Leader && len(isr) < min(p.minISR, len(p.replicas)) {
+		return
 	}
 	p.proposal = &Proposal{ISR: isr, LeaderEpoch: p.leaderEpoch, PartitionEpoch: p.partitionEpoch, brokers: p.brokers}
 	fx.Proposal = p.proposal

@@ -30,15 +30,16 @@ type Replica struct {
 	verifyMu sync.Mutex
 	appendMu sync.Mutex
 
-	mu       sync.Mutex
-	core     *Partition
-	failure  error
-	full     bool      // the disk had no room for what the leader sent last
-	gaveUp   time.Time // when it last asked that another one leads, for a full disk
-	syncing  bool      // the committer has been asked
-	deadline Deadline
-	expires  time.Time           // what deadline is set to, zero when it is not
-	meta     *metadata.Partition // as last applied
+	mu        sync.Mutex
+	core      *Partition
+	failure   error
+	full      bool      // the disk had no room for what the leader sent last
+	fullSince time.Time // when it said so last
+	gaveUp    time.Time // when it last asked that another one leads, for a full disk
+	syncing   bool      // the committer has been asked
+	deadline  Deadline
+	expires   time.Time           // what deadline is set to, zero when it is not
+	meta      *metadata.Partition // as last applied
 
 	fetched atomic.Pointer[followed] // by the fetcher that has it, nil without one
 
