@@ -20,6 +20,10 @@ const (
 	// Session stores map (session start and end, key) to a value and forget sessions
 	// whose end is older than their retention. Keys are laid out by SessionKey.
 	Session
+	// Versioned stores map (key, time from which on) to a value, or to there being none,
+	// so that it can be told what a key's value was at a time. Keys are laid out by
+	// VersionKey. Whoever writes one removes the versions that outlived the retention.
+	Versioned
 )
 
 // String returns the word for the kind.
@@ -31,6 +35,8 @@ func (k Kind) String() string {
 		return "window"
 	case Session:
 		return "session"
+	case Versioned:
+		return "versioned"
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
@@ -65,8 +71,8 @@ type Spec struct {
 	Kind Kind
 	// WindowSize is the length of a window; Window stores only.
 	WindowSize time.Duration
-	// Retention is how long a window is kept after its start, a session after its end;
-	// Window and Session stores only.
+	// Retention is how long a window is kept after its start, a session after its end, and
+	// how far back the versions of a key reach; all but KeyValue stores.
 	Retention time.Duration
 	// InMemory keeps the store in memory only; it is restored from its changelog.
 	InMemory bool
@@ -117,8 +123,15 @@ func (s Spec) Validate() error {
 		if s.Retention < time.Millisecond {
 			complain("the retention is %v: it must be at least 1ms", s.Retention)
 		}
+	case Versioned:
+		if s.WindowSize != 0 {
+			complain("it is a versioned store with window size %v: versions have none, leave it out", s.WindowSize)
+		}
+		if s.Retention < time.Millisecond {
+			complain("the history reaches back %v: it must be at least 1ms", s.Retention)
+		}
 	default:
-		complain("the kind is %v: use KeyValue, Window or Session", s.Kind)
+		complain("the kind is %v: use KeyValue, Window, Session or Versioned", s.Kind)
 	}
 	return errors.Join(problems...)
 }
