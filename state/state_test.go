@@ -53,7 +53,7 @@ func TestKeysRoundTrip(t *testing.T) {
 		if back, ok := StoreKey(nil, Session, kafka); !ok || !bytes.Equal(back, session) {
 			t.Fatalf("store key %x of a session, want %x", back, session)
 		}
-		for _, kind := range []Kind{KeyValue, Window} {
+		for _, kind := range []Kind{KeyValue, Window, Versioned} {
 			logged, ok := ChangelogKey(nil, kind, windowKey)
 			if !ok {
 				t.Fatalf("%v: no changelog key", kind)
@@ -113,7 +113,9 @@ func TestSpecValidate(t *testing.T) {
 		{"short retention", Spec{Name: "s", Kind: Window, WindowSize: time.Hour, Retention: time.Second}, []string{"retention is 1s"}},
 		{"session", Spec{Name: "s", Kind: Session, Retention: time.Second}, nil},
 		{"session window", Spec{Name: "s", Kind: Session, WindowSize: time.Hour}, []string{"session store with window size 1h", "retention is 0s"}},
-		{"kind", Spec{Name: "s", Kind: 9}, []string{"Kind(9)"}},
+		{"versioned", Spec{Name: "s", Kind: Versioned, Retention: time.Hour}, nil},
+		{"versioned window", Spec{Name: "s", Kind: Versioned, WindowSize: time.Hour}, []string{"versioned store with window size 1h", "history reaches back 0s"}},
+		{"kind", Spec{Name: "s", Kind: 9}, []string{"Kind(9): use KeyValue, Window, Session or Versioned"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := c.spec.Validate()

@@ -1,6 +1,9 @@
 package state
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // Layout of the keys of versioned stores, and of their changelogs. The time is that from
 // which on the version counts, in milliseconds since the Unix epoch, never negative; a
@@ -9,8 +12,9 @@ import "encoding/binary"
 //	| key, with 00 FF for each 00 (n) | 00 | time (8) |
 //
 // So the versions of a key lie side by side, the keys in the order of their bytes and the
-// versions of each in the order of their times. A row whose key is none of this form is a
-// note of the operator that keeps the store.
+// versions of each in the order of their times. Changelogs have the same keys, so that each
+// version outlives compaction until it is removed. A row whose key is none of this form is a
+// note of the operator that keeps the store, see VersionNote.
 
 const (
 	versionEnd     = 0x00
@@ -62,4 +66,38 @@ func VersionPrefix(versionKey []byte) (prefix []byte, ok bool) {
 		return nil, false
 	}
 	return versionKey[:split:split], true
+}
+
+// VersionNote is the key of the row in which the operator that keeps a versioned store notes
+// its time. It is no version's, and lies before them all.
+func VersionNote() []byte { return []byte{versionEnd} }
+
+// VersionAsOf finds the version of key that counts at time, the last one from then or before,
+// and calls fn with its time and its row's value, which is valid during the call only. found
+// is false, and fn is not called, when there is none.
+func VersionAsOf(r Reader, key []byte, time int64, fn func(from int64, value []byte)) (found bool, err error) {
+	if time < 0 {
+		return false, nil
+	}
+	from, to := VersionKey(nil, key, 0), append(VersionKey(nil, key, time), 0)
+	err = r.Scan(from, to, true, func(row, value []byte) bool {
+		found = true
+		fn(int64(binary.BigEndian.Uint64(row[len(row)-versionTimeLen:])), value)
+		return false
+	})
+	return found, err
+}
+
+// VersionAfter returns the time of the first version of key behind time, until which the one
+// that counts at time does. found is false when there is none.
+func VersionAfter(r Reader, key []byte, time int64) (next int64, found bool, err error) {
+	from, to := append(VersionKey(nil, key, max(0, time)), 0), append(VersionKey(nil, key, math.MaxInt64), 0)
+	if time < 0 {
+		from = from[:len(from)-1]
+	}
+	err = r.Scan(from, to, false, func(row, _ []byte) bool {
+		next, found = int64(binary.BigEndian.Uint64(row[len(row)-versionTimeLen:])), true
+		return false
+	})
+	return next, found, err
 }

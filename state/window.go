@@ -2,7 +2,8 @@ package state
 
 import "encoding/binary"
 
-// Layouts of the keys of window and session stores. Times are milliseconds since
+// Layouts of the keys of window and session stores; those of versioned stores are in
+// version.go, and key-value stores have the keys as they are. Times are milliseconds since
 // the Unix epoch as eight big-endian bytes. An end of a session is the time of its
 // last record.
 //

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) state.Backend) {
 		{"scan stops", scanStops},
 		{"deletes before", deletesBefore},
 		{"keeps sessions by their ends", keepsSessions},
+		{"finds versions as of a time", keepsVersions},
 		{"takes odd keys and values", oddKeys},
 		{"loads", loads},
 		{"loads over contents", loadsOverContents},
@@ -199,6 +201,61 @@ func keepsSessions(t *testing.T, b state.Backend) {
 		t.Errorf("%d sessions are left, want those that end at 256 and at 300", len(m))
 	}
 	MustEqual(t, e, m)
+}
+
+// keepsVersions does what a versioned table does: versions of keys come in any order, are
+// found by the time at which they counted, and are removed one by one.
+func keepsVersions(t *testing.T, b state.Backend) {
+	e := OpenTask(t, b, "0_0", state.Spec{Name: "versions", Kind: state.Versioned, Retention: 100e6})
+	m := Model{}
+	batch := &state.Batch{}
+	batch.Put(state.VersionNote(), []byte("note"))
+	for _, v := range []struct {
+		key  string
+		time int64
+	}{{"a", 300}, {"a", 5}, {"a", 256}, {"a\x00", 7}, {"", 256}, {"b", 0}, {"\xff", 1}} {
+		batch.Put(state.VersionKey(nil, []byte(v.key), v.time), fmt.Appendf(nil, "%s from %d", v.key, v.time))
+	}
+	mustApply(t, e, m, batch)
+	MustEqual(t, e, m)
+	expect := func(key string, at int64, want string) {
+		t.Helper()
+		got := ""
+		found, err := state.VersionAsOf(e, []byte(key), at, func(from int64, value []byte) {
+			if got = string(value); got != fmt.Sprintf("%s from %d", key, from) {
+				t.Errorf("%q from %d is %q", key, from, got)
+			}
+		})
+		if err != nil || got != want || found != (want != "") {
+			t.Errorf("%q as of %d is %q, %v, %v, want %q", key, at, got, found, err, want)
+		}
+	}
+	expect("a", 4, "")
+	expect("a", 5, "a from 5")
+	expect("a", 255, "a from 5")
+	expect("a", 256, "a from 256")
+	expect("a", math.MaxInt64, "a from 300")
+	expect("a\x00", 6, "")
+	expect("a\x00", 1000, "a\x00 from 7")
+	expect("", 255, "")
+	expect("", 256, " from 256")
+	expect("b", 0, "b from 0")
+	expect("b", -1, "")
+	expect("\xff", math.MaxInt64, "\xff from 1")
+	expect("c", math.MaxInt64, "")
+	for _, c := range []struct{ after, next int64 }{{-1, 5}, {0, 5}, {5, 256}, {255, 256}, {256, 300}, {300, -1}} {
+		next, found, err := state.VersionAfter(e, []byte("a"), c.after)
+		if err != nil || found != (c.next >= 0) || found && next != c.next {
+			t.Errorf("behind %d comes %d, %v, %v, want %d", c.after, next, found, err, c.next)
+		}
+	}
+	batch.Reset()
+	batch.Delete(state.VersionKey(nil, []byte("a"), 5))
+	batch.Delete(state.VersionKey(nil, []byte("a"), 300))
+	mustApply(t, e, m, batch)
+	MustEqual(t, e, m)
+	expect("a", 255, "")
+	expect("a", 1000, "a from 256")
 }
 
 func oddKeys(t *testing.T, b state.Backend) {
