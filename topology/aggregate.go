@@ -11,8 +11,8 @@ import (
 	"github.com/leatlog/leat/topology/serde"
 )
 
-// Table is the latest value of each key: the result of an aggregation, of ToTable, or of
-// what is made of tables.
+// Table is the latest value of each key: the result of an aggregation, of ToTable or
+// ToVersionedTable, or of what is made of tables.
 type Table[K, V any] struct {
 	t     *Topology
 	node  int
@@ -24,6 +24,8 @@ type Table[K, V any] struct {
 	closesAt func(K) int64
 	// suppressed says that updates are held back, so that it cannot be looked up.
 	suppressed bool
+	// versioned says that it can be looked up as of a time.
+	versioned bool
 	// stored is how values are written to the table's own store, nil when it has none;
 	// computed tells the rows of a table that is made of another one's.
 	stored   Serde[V]

@@ -15,7 +15,8 @@ import (
 //
 // with the timestamp of the result, big-endian, in ms since the Unix epoch, and
 // the aggregate as its serde writes it. Keys are the key's bytes, behind the
-// window's start in window stores (state.WindowKey).
+// window's start in window stores (state.WindowKey). The rows of versioned stores are others,
+// see versions.go.
 
 const timestampSize = 8
 
@@ -28,7 +29,8 @@ type entry[K, A any] struct {
 	timestamp int64
 	// size is the last known size of the encoded value.
 	size int
-	// present: there is an aggregate. stored: the store has a row for the key.
+	// present: there is an aggregate. stored: the store has a row for the key, or what reads
+	// a versioned one was told of a value.
 	// dirty: it differs from the store and is in the list of dirty entries.
 	// used: it was used since the cache last looked for what to forget.
 	present, stored, dirty, used bool
@@ -67,6 +69,10 @@ type cache[K, A any] struct {
 	overhead     int
 	// storeKey appends the store's key for an entry of a page to dst.
 	storeKey func(dst []byte, start int64, raw string) []byte
+	// load, if set, finds what the store has for an entry, of a store that has not one row
+	// for each. Then whoever changes an entry writes its rows, and write only tells whether
+	// there is anything to emit.
+	load     func(*entry[K, A]) error
 	keyBuf   []byte
 	valueBuf []byte
 	// name is the store's, counted what the metrics tell.
@@ -92,24 +98,28 @@ func (c *cache[K, A]) find(p *page[K, A], raw []byte, key K) (*entry[K, A], erro
 	e := &entry[K, A]{raw: string(raw), key: key, timestamp: -1, used: true, home: p}
 	if p.complete {
 		c.counted.hits++
-	} else {
-		c.counted.misses++
-		c.keyBuf = c.storeKey(c.keyBuf[:0], p.start, e.raw)
-		stored, found, err := c.store.Get(c.valueBuf[:0], c.keyBuf)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			c.valueBuf = stored[:0]
-			if err := c.decode(stored, e); err != nil {
-				return nil, err
-			}
-		}
+	} else if err := c.read(p, e); err != nil {
+		return nil, err
 	}
 	p.entries[e.raw] = e
 	p.list = append(p.list, e)
 	c.bytes += c.weight(e)
 	return e, nil
+}
+
+// read fills a new entry with what the store has.
+func (c *cache[K, A]) read(p *page[K, A], e *entry[K, A]) error {
+	c.counted.misses++
+	if c.load != nil {
+		return c.load(e)
+	}
+	c.keyBuf = c.storeKey(c.keyBuf[:0], p.start, e.raw)
+	stored, found, err := c.store.Get(c.valueBuf[:0], c.keyBuf)
+	if err != nil || !found {
+		return err
+	}
+	c.valueBuf = stored[:0]
+	return c.decode(stored, e)
 }
 
 func (c *cache[K, A]) weight(e *entry[K, A]) int { return c.overhead + len(e.raw) + e.size }
@@ -151,6 +161,10 @@ func (c *cache[K, A]) write(e *entry[K, A]) (written bool, err error) {
 	e.dirty = false
 	if !e.present && !e.stored {
 		return false, nil
+	}
+	if c.load != nil {
+		e.stored = e.present
+		return true, nil
 	}
 	c.counted.writes++
 	c.keyBuf = c.storeKey(c.keyBuf[:0], e.home.start, e.raw)

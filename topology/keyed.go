@@ -59,11 +59,17 @@ func (spec aggregation[R, K, V, A]) table(i *instance, n *graph.Node) *keyedAggr
 // newKeyedAggregation makes a cache over the store of a node, which hands what it flushes
 // to next.
 func newKeyedAggregation[R, K, A any](i *instance, n *graph.Node, key Serde[K], value Serde[A], result func(K, Window) R, next sink[R, A]) *keyedAggregation[R, K, A] {
+	a := makeKeyedAggregation(i, n, key, value, result, next)
+	i.stateful = append(i.stateful, a)
+	return a
+}
+
+// makeKeyedAggregation is newKeyedAggregation for one that is a part of what has the store.
+func makeKeyedAggregation[R, K, A any](i *instance, n *graph.Node, key Serde[K], value Serde[A], result func(K, Window) R, next sink[R, A]) *keyedAggregation[R, K, A] {
 	a := &keyedAggregation[R, K, A]{i: i, name: n.Name, key: key, next: next, result: result}
 	a.cache = newCache[K, A](i.ctx, n.Store.Name, len(i.part.Stores), value,
 		func(dst []byte, _ int64, raw string) []byte { return append(dst, raw...) })
 	a.page = newPage[K, A](0, false)
-	i.stateful = append(i.stateful, a)
 	return a
 }
 
@@ -78,16 +84,21 @@ func (a *keyedAggregation[R, K, A]) entry(key K) (e *entry[K, A], failure, err e
 
 // lookup implements lookup: what the table has now for a key, flushed or not.
 func (a *keyedAggregation[R, K, A]) lookup(key K) (value A, found bool, failure, err error) {
-	if a.cache.full() && !a.flushing { // keys that were only looked up weigh, too
-		if err := a.relieve(); err != nil {
-			return value, false, nil, err
-		}
-	}
-	e, failure, err := a.entry(key)
+	e, failure, err := a.look(key)
 	if failure != nil || err != nil {
 		return value, false, failure, err
 	}
 	return e.value, e.present, nil, nil
+}
+
+// look returns the entry of a key that is only looked up: those weigh, too.
+func (a *keyedAggregation[R, K, A]) look(key K) (e *entry[K, A], failure, err error) {
+	if a.cache.full() && !a.flushing {
+		if err := a.relieve(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return a.entry(key)
 }
 
 // open finds out whether the store is empty: then what the cache does not have is

@@ -97,7 +97,7 @@ type SuppressOption = AggregateOption
 
 // Suppress is the table with updates held back. name names the store that has them,
 // whose changelog is <app>-<name>-changelog. Time is that of the updates which arrive: what
-// is due leaves when a later one has come.
+// is due leaves when a later one has come. Versioned tables cannot be suppressed.
 func (table *Table[K, V]) Suppress(name string, s Suppression, opts ...SuppressOption) *Table[K, V] {
 	t, o := table.t, aggregateOptions(opts)
 	if o.aggregates() {
@@ -105,6 +105,10 @@ func (table *Table[K, V]) Suppress(name string, s Suppression, opts ...SuppressO
 	}
 	if complaint := s.complaint(); complaint != "" {
 		t.mistake(name, "%s", complaint)
+	}
+	if table.versioned {
+		t.mistake(name, "it holds updates of %q back, whose versions could not be looked up any more: make a ToTable of the stream, and suppress that",
+			t.graph.Nodes[table.node].Name)
 	}
 	if s.untilClose && table.closesAt == nil {
 		t.mistake(name, "it waits until windows close, and the keys of %q are no windows: use UntilTimeLimit, or group with Window first",

@@ -6,15 +6,20 @@ import (
 	"github.com/leatlog/leat/topology/plan"
 )
 
-// TableOption is an option of ToTable and Decide: InMemory, OnError, Formerly.
+// TableOption is an option of ToTable, ToVersionedTable and Decide: InMemory, OnError, Formerly.
 type TableOption = AggregateOption
 
 // ToTable keeps the latest value of each key of a stream; a null value removes the
 // key. name names the store, whose changelog is <app>-<name>-changelog. Records
 // without a key are dropped and counted. Behind an operator that changed the keys it needs a
 // Repartition. Updates count in the order in which they arrive, whatever their
-// timestamps say.
+// timestamps say; ToVersionedTable goes by those.
 func ToTable[K, V any](name string, s *Stream[K, V], opts ...TableOption) *Table[K, V] {
+	return tableOf(name, s, graph.Node{Kind: "to-table", Store: &state.Spec{}}, latest[K, V], opts)
+}
+
+// tableOf adds a table of a stream's values.
+func tableOf[K, V any](name string, s *Stream[K, V], n graph.Node, run func(aggregation[K, K, V, V], *instance, *graph.Node) any, opts []TableOption) *Table[K, V] {
 	t, o := s.t, aggregateOptions(opts)
 	if complaint := s.unwritable(); complaint != "" {
 		t.mistake(name, "%s", complaint)
@@ -24,15 +29,13 @@ func ToTable[K, V any](name string, s *Stream[K, V], opts ...TableOption) *Table
 	}
 	policy := t.policyOf(o)
 	spec := aggregation[K, K, V, V]{policy: policy, key: s.key, value: s.value, input: s.value, result: func(key K, _ Window) K { return key }}
-	n := graph.Node{
-		Name: name, Kind: "to-table", Durable: true, ByKey: true, Inputs: []int{s.node}, DeadLetter: policy.deadLetter,
-		Store: &state.Spec{Name: name, InMemory: o.inMemory},
-	}
+	n.Name, n.Durable, n.ByKey, n.Inputs, n.DeadLetter = name, true, true, []int{s.node}, policy.deadLetter
+	n.Store.Name, n.Store.InMemory = name, o.inMemory
 	t.durable(&n, o)
 	if s.key != nil && s.value != nil {
 		n.Store.KeyFormat, n.Store.ValueFormat = s.key.Name(), s.value.Name()
 	}
-	return &Table[K, V]{t: t, node: t.add(n, code{compile: func(i *instance, n *graph.Node) any { return latest(spec, i, n) }}),
+	return &Table[K, V]{t: t, node: t.add(n, code{compile: func(i *instance, n *graph.Node) any { return run(spec, i, n) }}),
 		key: s.key, value: s.value, stored: s.value}
 }
 
@@ -72,8 +75,24 @@ type lookup[K, V any] interface {
 	lookup(key K) (value V, found bool, failure, err error)
 }
 
+// asOfLookup is a lookup that knows what was.
+type asOfLookup[K, V any] interface {
+	// lookupAsOf is lookup of what the table had for a key at a time, in ms since the Unix
+	// epoch.
+	lookupAsOf(key K, at int64) (value V, found bool, failure, err error)
+}
+
+// finder returns what looks a table up for the records of a stream, by their keys and times.
+func (table *Table[K, V]) finder(i *instance) func(key K, at int64) (value V, found bool, failure, err error) {
+	if table.versioned {
+		return i.tables[table.node].(asOfLookup[K, V]).lookupAsOf
+	}
+	latest := i.tables[table.node].(lookup[K, V])
+	return func(key K, _ int64) (V, bool, error, error) { return latest.lookup(key) }
+}
+
 // JoinTable makes a record of each record of the stream and what the table has for its key
-// at that moment; records whose key the table does not have are left out. The topics of
+// at that moment, a versioned table at the record's time; records whose key the table does not have are left out. The topics of
 // both must have equally many partitions, which the app checks at its start. What f gets
 // of an aggregated table is to be read during the call and not kept or changed.
 func JoinTable[K, V, T, R any](s *Stream[K, V], table *Table[K, T], f func(V, T) R, opts ...StreamOption) *Stream[K, R] {
@@ -104,10 +123,10 @@ func joinTable[K, V, T, R any](s *Stream[K, V], table *Table[K, T], kind graph.K
 	id := s.stateless(n, given, opts, func(st stage[K, V]) sink[K, V] {
 		next, out := next[K, R](st.i, st.node), new(Record[K, R])
 		nullKey, nullValue := nullCheck[K](), nullCheck[V]()
-		var values lookup[K, T] // compiled after this operator
+		var find func(K, int64) (T, bool, error, error) // in what is compiled after this operator
 		return func(r *Record[K, V]) error {
-			if values == nil {
-				values = st.i.tables[table.node].(lookup[K, T])
+			if find == nil {
+				find = table.finder(st.i)
 			}
 			null := r.nullKey || nullKey.isNull(r.Key)
 			switch {
@@ -121,7 +140,7 @@ func joinTable[K, V, T, R any](s *Stream[K, V], table *Table[K, T], kind graph.K
 			var found bool
 			if !null {
 				var failure, err error
-				value, found, failure, err = values.lookup(r.Key)
+				value, found, failure, err = find(r.Key, r.Timestamp)
 				switch {
 				case err != nil:
 					return err

@@ -3,7 +3,7 @@ package topology
 import "github.com/leatlog/leat/topology/internal/graph"
 
 // Filter is the table of the keys whose values f accepts. A key whose value it does not
-// accept any more is removed.
+// accept any more is removed. What is made of a versioned table is versioned.
 func (table *Table[K, V]) Filter(f func(K, V) bool, opts ...StreamOption) *Table[K, V] {
 	filtered := transformTable(table, "filter-table", f != nil, func(key K, v V) (V, bool, error) { return v, f(key, v), nil }, opts)
 	filtered.value = table.value
@@ -11,7 +11,7 @@ func (table *Table[K, V]) Filter(f func(K, V) bool, opts ...StreamOption) *Table
 }
 
 // MapTable is the table with other values: f runs for each update, and again when the
-// result is looked up.
+// result is looked up. What is made of a versioned table is versioned.
 func MapTable[K, V, R any](table *Table[K, V], f func(K, V) R, opts ...StreamOption) *Table[K, R] {
 	return transformTable(table, "map-table", f != nil, func(key K, v V) (R, bool, error) { return f(key, v), true, nil }, opts)
 }
@@ -35,7 +35,7 @@ func transformTable[K, V, R any](table *Table[K, V], kind graph.Kind, given bool
 		})
 	}})
 	return &Table[K, R]{t: table.t, node: id, key: table.key, windowed: table.windowed, closesAt: table.closesAt, suppressed: table.suppressed,
-		computed: mappedRows(table, f)}
+		versioned: table.versioned, computed: mappedRows(table, f)}
 }
 
 // transformedTable looks up what is made of a table.
@@ -51,6 +51,16 @@ func (m *transformedTable[K, V, R]) lookup(key K) (result R, found bool, failure
 		return result, false, nil, err
 	}
 	result, found, failure = m.f(key, of.value)
+	return result, found, failure, nil
+}
+
+// lookupAsOf implements asOfLookup; it is called if the table in front has it.
+func (m *transformedTable[K, V, R]) lookupAsOf(key K, at int64) (result R, found bool, failure, err error) {
+	of, found, failure, err := m.i.tables[m.of].(asOfLookup[K, V]).lookupAsOf(key, at)
+	if failure != nil || err != nil || !found {
+		return result, false, failure, err
+	}
+	result, found, failure = m.f(key, of)
 	return result, found, failure, nil
 }
 

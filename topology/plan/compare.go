@@ -140,7 +140,15 @@ func (c *comparison) store(was, now *ManifestStore) (incompatible bool) {
 	named := "if only the type's name has changed, give the serde its old one with serde.WithName; otherwise " + reset
 	differ("the serde of its keys", was.Key, now.Key, named)
 	differ("the serde of its values", was.Value, now.Value, named)
-	if was.Kind == now.Kind {
+	switch {
+	case was.Kind != now.Kind:
+	case now.Kind == "versioned":
+		do := "" // what it leaves out is removed by and by
+		if was.RetentionMS < now.RetentionMS {
+			do = "versions that were older than it was are gone, later ones are kept longer"
+		}
+		note("the history", fmt.Sprint(was.RetentionMS, " ms"), fmt.Sprint(now.RetentionMS, " ms"), do)
+	default:
 		c.storeWindows(was, now, reset, differ, note)
 	}
 	if was.Changelog != now.Changelog {

@@ -60,6 +60,18 @@ func TestCompare(t *testing.T) {
 			[]string{`incompatible: operator "totals": store "totals": the serde of its keys was string and is int64: if only the type's name has changed, give the serde its old one with serde.WithName; otherwise give the new one another name, or stop the app, delete topic shop-totals-changelog`}},
 		{"value serde", store(totals, func(s *plan.ManifestStore) { s.Value = "string" }), []string{`incompatible: operator "totals": store "totals": the serde of its values`}},
 		{"store kind", store(totals, func(s *plan.ManifestStore) { s.Kind = "window" }), []string{`incompatible: operator "totals": store "totals": its kind was key-value and is window`}},
+		{"versioned now", store(totals, func(s *plan.ManifestStore) {
+			s.Kind, s.OperatorKind, s.RetentionMS = "versioned", "to-versioned-table", 60_000
+		}), []string{`incompatible: operator "totals": store "totals": the kind of its operator was count and is to-versioned-table`,
+			`incompatible: operator "totals": store "totals": its kind was key-value and is versioned`}},
+		{"longer history", func(old, new *plan.Manifest) {
+			old.Stores[totals].Kind, old.Stores[totals].RetentionMS = "versioned", 60_000
+			new.Stores[totals].Kind, new.Stores[totals].RetentionMS = "versioned", 90_000
+		}, []string{`safe: operator "totals": store "totals": the history was 60000 ms and is 90000 ms: versions that were older than it was are gone`}},
+		{"shorter history", func(old, new *plan.Manifest) {
+			old.Stores[totals].Kind, old.Stores[totals].RetentionMS = "versioned", 60_000
+			new.Stores[totals].Kind, new.Stores[totals].RetentionMS = "versioned", 30_000
+		}, []string{`safe: operator "totals": store "totals": the history was 60000 ms and is 30000 ms`}},
 		{"operator kind of the same layout", store(totals, func(s *plan.ManifestStore) { s.OperatorKind = "aggregate" }), []string{`safe: operator "totals": store "totals": the kind of its operator`}},
 		{"operator kind of another layout", store(totals, func(s *plan.ManifestStore) { s.OperatorKind = "suppress" }), []string{`incompatible: operator "totals": store "totals": the kind of its operator`}},
 		{"partitions", store(totals, func(s *plan.ManifestStore) { s.Partitions = 8 }), []string{`incompatible: operator "totals": store "totals": the number of its partitions was 4 and is 8`}},

@@ -79,7 +79,7 @@ type ManifestStore struct {
 	Name         string           `json:"name"`
 	Operator     string           `json:"operator"`
 	OperatorKind string           `json:"operator_kind"`
-	Kind         string           `json:"kind"` // key-value, window or session
+	Kind         string           `json:"kind"` // key-value, window, session or versioned
 	Key          string           `json:"key"`
 	Value        string           `json:"value"`
 	WindowSizeMS int64            `json:"window_size_ms,omitempty"`

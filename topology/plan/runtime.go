@@ -84,7 +84,7 @@ type DropReason string
 // The reasons.
 const (
 	// DropLate: the record's window was closed: its end plus grace is not after
-	// stream time.
+	// stream time. Of a versioned table: the record is older than the table's history.
 	DropLate DropReason = "late"
 	// DropError: a user function or serde failed and the operator's policy is skip.
 	DropError DropReason = "error"
