@@ -195,3 +195,31 @@ func BenchmarkStreamStreamJoin(b *testing.B) {
 		return rec(fmt.Sprintf("user-%06d", i*7919%1000), fmt.Sprint(i%2, " GET /index.html"), at)
 	})
 }
+
+// A thousand keys; one record in a hundred updates the table, all others look it up, in the
+// order of their times, so that what they find is the latest and in the cache.
+func BenchmarkVersionedJoin(b *testing.B) {
+	for _, versioned := range []bool{false, true} {
+		b.Run(fmt.Sprintf("versioned=%v", versioned), func(b *testing.B) {
+			top := topology.New()
+			s := topology.From(top, in)
+			updates := s.Filter(func(v string) bool { return v[0] == 'u' })
+			var table *topology.Table[string, string]
+			if versioned {
+				table = topology.ToVersionedTable("t", updates, time.Second)
+			} else {
+				table = topology.ToTable("t", updates)
+			}
+			clicks := s.Filter(func(v string) bool { return v[0] != 'u' })
+			joined := topology.LeftJoinTable(clicks, table, func(v, _ string, _ bool) string { return v })
+			topology.To(joined.WithValueSerde(serde.String), out)
+			benchmarkOverTime(b, top, 100_000, func(i int) plan.Record {
+				value := "GET /index.html"
+				if i%100 == 0 {
+					value = "user of that name"
+				}
+				return rec(fmt.Sprintf("user-%06d", i*7919/100%1000), value, int64(i))
+			})
+		})
+	}
+}

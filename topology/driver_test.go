@@ -217,6 +217,7 @@ type fakeStore struct {
 	values        map[string][]byte
 	gets, puts    int
 	deletes, cuts int
+	scans         int
 }
 
 func newFakeStore() *fakeStore { return &fakeStore{values: map[string][]byte{}} }
@@ -256,10 +257,16 @@ func (s *fakeStore) DeleteBefore(bound []byte) error {
 	return nil
 }
 
-func (s *fakeStore) Scan(from, to []byte, _ bool, fn func(key, value []byte) bool) error {
-	for _, key := range slices.Clone(s.keys) {
-		if key < string(from) || to != nil && key >= string(to) {
-			continue
+func (s *fakeStore) Scan(from, to []byte, reverse bool, fn func(key, value []byte) bool) error {
+	s.scans++
+	first, last := sort.SearchStrings(s.keys, string(from)), len(s.keys)
+	if to != nil {
+		last = sort.SearchStrings(s.keys, string(to))
+	}
+	for n := range last - first {
+		key := s.keys[first+n]
+		if reverse {
+			key = s.keys[last-1-n]
 		}
 		if !fn([]byte(key), s.values[key]) {
 			break

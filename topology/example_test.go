@@ -131,6 +131,32 @@ func ExampleJoinTable() {
 	//     to        orders.join-table.to.named-orders  <- orders.join-table; topic named-orders
 }
 
+// Orders at the price that counted when they were made, however late the price, or the order,
+// comes.
+func ExampleToVersionedTable() {
+	prices := topology.NewTopic("prices", serde.String, serde.Float64)
+	orders := topology.NewTopic("orders", serde.String, serde.Float64)
+	amounts := topology.NewTopic("amounts", serde.String, serde.Float64)
+
+	t := topology.New()
+	table := topology.ToVersionedTable("price-history", topology.From(t, prices), 24*time.Hour)
+	priced := topology.JoinTable(topology.From(t, orders), table, func(pieces, price float64) float64 { return pieces * price })
+	topology.To(priced.WithValueSerde(serde.Float64), amounts)
+
+	description, err := t.Describe()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(description)
+	// Output:
+	// sub-topology 0: reads prices, orders; writes amounts; co-partitioned prices, orders
+	//   from                prices                        topic prices
+	//   to-versioned-table  price-history                 <- prices; store price-history; history 24h0m0s
+	//   from                orders                        topic orders
+	//   join-table          orders.join-table             <- orders, price-history
+	//     to                orders.join-table.to.amounts  <- orders.join-table; topic amounts
+}
+
 // Clicks on what was shown at most a minute before, and what nobody clicked on.
 func ExampleLeftJoinStreams() {
 	shown := topology.NewTopic("impressions", serde.String, serde.String)

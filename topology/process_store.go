@@ -9,7 +9,7 @@ import (
 	"github.com/leatlog/leat/topology/internal/graph"
 )
 
-// ProcessorStore is a KeyValueStore of any types.
+// ProcessorStore is a KeyValueStore or a VersionedStore of any types.
 type ProcessorStore interface {
 	// declare adds the store to a topology, once, and returns its node.
 	declare(*Topology) int
@@ -28,7 +28,7 @@ type KeyValueStore[K, V any] struct {
 	options options
 }
 
-// StoreOption is an option of NewKeyValueStore: InMemory, Formerly.
+// StoreOption is an option of NewKeyValueStore and NewVersionedStore: InMemory, Formerly.
 type StoreOption = AggregateOption
 
 // NewKeyValueStore makes a store. Its changelog is <app>-<name>-changelog.
@@ -37,15 +37,21 @@ func NewKeyValueStore[K, V any](name string, key Serde[K], value Serde[V], opts 
 }
 
 func (s *KeyValueStore[K, V]) declare(t *Topology) int {
+	n := graph.Node{Kind: "store", Store: &state.Spec{}}
+	return declareStore(t, s, n, s.name, s.key, s.value, s.options)
+}
+
+// declareStore adds a processor's store to a topology, unless it is there.
+func declareStore[K, V any](t *Topology, s ProcessorStore, n graph.Node, name string, key Serde[K], value Serde[V], o options) int {
 	if id, known := t.stores[s]; known {
 		return id
 	}
-	n := graph.Node{Name: s.name, Kind: "store", Durable: true, Store: &state.Spec{Name: s.name, InMemory: s.options.inMemory}}
-	t.durable(&n, s.options)
-	if s.key == nil || s.value == nil {
-		t.mistake(s.name, "the store needs a serde for keys and one for values")
+	n.Name, n.Durable, n.Store.Name, n.Store.InMemory = name, true, name, o.inMemory
+	t.durable(&n, o)
+	if key == nil || value == nil {
+		t.mistake(name, "the store needs a serde for keys and one for values")
 	} else {
-		n.Store.KeyFormat, n.Store.ValueFormat = s.key.Name(), s.value.Name()
+		n.Store.KeyFormat, n.Store.ValueFormat = key.Name(), value.Name()
 	}
 	if t.stores == nil {
 		t.stores = map[ProcessorStore]int{}

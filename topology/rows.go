@@ -8,7 +8,8 @@ import (
 )
 
 // Queryable is what can be read from outside of its tasks, by interactive queries
-// (stream.Query, stream.QueryWindows): a *Table, or a *KeyValueStore of a Processor.
+// (stream.Query, stream.QueryWindows, stream.QueryVersions): a *Table, or a *KeyValueStore or
+// *VersionedStore of a Processor.
 type Queryable[K, V any] interface {
 	// Rows tells how the store is read; the error says why it cannot be.
 	Rows() (Rows[K, V], error)
@@ -32,7 +33,8 @@ func (r Rows[K, V]) Kind() state.Kind { return r.spec.Kind }
 func (r Rows[K, V]) WindowSize() int64 { return r.spec.WindowSize.Milliseconds() }
 
 // AppendKey appends the store's key to dst. That of a window or session leads with its
-// time (see state.WindowKey and state.SessionKey).
+// time (see state.WindowKey and state.SessionKey). Of a versioned store it is the key alone,
+// which state.VersionKey makes a store key of.
 func (r Rows[K, V]) AppendKey(dst []byte, key K) ([]byte, error) {
 	raw, err := r.key.Append(nil, key)
 	if err != nil {
@@ -46,21 +48,53 @@ func (r Rows[K, V]) AppendKey(dst []byte, key K) ([]byte, error) {
 }
 
 // Decode reads a row of the store. timestamp is the result's, in milliseconds since the
-// Unix epoch. found is false when the row is none of a computed table, such as one that
-// its Filter leaves out.
+// Unix epoch, of a versioned store that from which on the version counts. found is false when
+// the row is none of a computed table, such as one that its Filter leaves out, or says that
+// the key was removed.
 func (r Rows[K, V]) Decode(storeKey, stored []byte) (key K, value V, timestamp int64, found bool, err error) {
-	raw, ok := state.ChangelogKey(nil, r.spec.Kind, storeKey)
-	if !ok || len(stored) < timestampSize {
+	raw, timestamp, encoded, ok := r.split(storeKey, stored)
+	if !ok {
 		return key, value, 0, false, fmt.Errorf("topology: store %q holds a row of %d and %d bytes that is none of its own", r.spec.Name, len(storeKey), len(stored))
 	}
 	if key, err = r.key.Decode(raw); err != nil {
 		return key, value, 0, false, fmt.Errorf("topology: key in store %q: %w", r.spec.Name, err)
 	}
-	timestamp = int64(binary.BigEndian.Uint64(stored))
-	if value, found, err = r.decode(key, stored[timestampSize:]); err != nil {
+	if encoded == nil {
+		return key, value, timestamp, false, nil
+	}
+	if value, found, err = r.decode(key, encoded); err != nil {
 		return key, value, 0, false, fmt.Errorf("topology: value in store %q: %w", r.spec.Name, err)
 	}
 	return key, value, timestamp, found, nil
+}
+
+// split takes a row apart; value is nil for a removal.
+func (r Rows[K, V]) split(storeKey, stored []byte) (key []byte, timestamp int64, value []byte, ok bool) {
+	if r.spec.Kind == state.Versioned {
+		key, timestamp, ok = state.SplitVersionKey(nil, storeKey)
+		switch {
+		case len(stored) == 1 && stored[0] == removedVersion:
+		case len(stored) > 0 && stored[0] == valueVersion:
+			value = stored[1:]
+		default:
+			ok = false
+		}
+		return key, timestamp, value, ok
+	}
+	key, ok = state.ChangelogKey(nil, r.spec.Kind, storeKey)
+	if !ok || len(stored) < timestampSize {
+		return nil, 0, nil, false
+	}
+	return key, int64(binary.BigEndian.Uint64(stored)), stored[timestampSize:], true
+}
+
+// Horizon is the time, in milliseconds since the Unix epoch, before which a versioned store
+// tells only latest versions. note is what it has under state.VersionNote, nil for nothing.
+func (r Rows[K, V]) Horizon(note []byte) int64 {
+	if len(note) < timestampSize {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64(note)) - r.spec.Retention.Milliseconds()
 }
 
 func rowsOf[K, V any](spec state.Spec, key Serde[K], value Serde[V]) Rows[K, V] {
@@ -104,12 +138,20 @@ func mappedRows[K, V, R any](of *Table[K, V], f func(K, V) (R, bool, error)) fun
 
 // Rows implements Queryable.
 func (s *KeyValueStore[K, V]) Rows() (Rows[K, V], error) {
-	if s.key == nil || s.value == nil {
-		return Rows[K, V]{}, fmt.Errorf("topology: store %q needs a serde for keys and one for values", s.name)
+	return rowsOfStore(state.Spec{Name: s.name}, s.key, s.value, s.options)
+}
+
+// Rows implements Queryable.
+func (s *VersionedStore[K, V]) Rows() (Rows[K, V], error) {
+	return rowsOfStore(state.Spec{Name: s.name, Kind: state.Versioned, Retention: s.history}, s.key, s.value, s.options)
+}
+
+func rowsOfStore[K, V any](spec state.Spec, key Serde[K], value Serde[V], o options) (Rows[K, V], error) {
+	if key == nil || value == nil {
+		return Rows[K, V]{}, fmt.Errorf("topology: store %q needs a serde for keys and one for values", spec.Name)
 	}
-	name := s.name
-	if former := s.options.formerly; former != nil {
-		name = *former
+	if o.formerly != nil {
+		spec.Name = *o.formerly
 	}
-	return rowsOf(state.Spec{Name: name}, s.key, s.value), nil
+	return rowsOf(spec, key, value), nil
 }

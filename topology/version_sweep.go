@@ -71,11 +71,15 @@ func (s *versionSweeper) chunk(limit int, horizon int64) (looked int, err error)
 	clear(s.dead)
 	s.dead = s.dead[:0]
 	full := false
-	err = s.store.Scan(s.cursor, nil, false, func(key, value []byte) bool {
+	from := s.cursor
+	if len(from) <= len(state.VersionNote()) { // the mark lies before all versions
+		from = append(state.VersionNote(), 0)
+	}
+	err = s.store.Scan(from, nil, false, func(key, value []byte) bool {
 		looked++
 		prefix, ok := state.VersionPrefix(key)
 		if !ok {
-			return true // the mark, which lies before all versions
+			return true // none of ours
 		}
 		row := sweptRow{key: bytes.Clone(key), removal: len(value) == 1 && value[0] == removedVersion}
 		row.prefix = row.key[:len(prefix)]
