@@ -111,11 +111,11 @@ type View[K, V any] struct{ storeView[K, V] }
 //	n, found, err := counts.Get(ctx, "key", stream.MaxStaleness(5*time.Second))
 //
 // The table must be of the topology that the App runs. For tables whose keys are windows
-// there is QueryWindows.
+// there is QueryWindows, for versioned ones QueryVersions.
 func Query[K, V any](app *App, of topology.Queryable[K, V]) (*View[K, V], error) {
 	v, err := newStoreView(app, of)
 	if err == nil && v.rows.Kind() != state.KeyValue {
-		err = fmt.Errorf("stream: store %q is a %v store: use QueryWindows", v.rows.Store(), v.rows.Kind())
+		err = wrongQuery(v.rows.Store(), v.rows.Kind())
 	}
 	if err != nil {
 		return nil, err
@@ -165,7 +165,7 @@ type WindowView[K, V any] struct {
 func QueryWindows[K, V any](app *App, of topology.Queryable[topology.WindowedKey[K], V]) (*WindowView[K, V], error) {
 	v, err := newStoreView(app, of)
 	if err == nil && !v.rows.Kind().Expires() {
-		err = fmt.Errorf("stream: store %q is a %v store: use Query", v.rows.Store(), v.rows.Kind())
+		err = wrongQuery(v.rows.Store(), v.rows.Kind())
 	}
 	if err != nil {
 		return nil, err

@@ -58,6 +58,9 @@ type page struct {
 	// reverse order, its To.
 	More bool   `json:"more"`
 	Next []byte `json:"next,omitempty"`
+	// Note is what a versioned store has under state.VersionNote: its time, by which the
+	// asker tells what is too old.
+	Note []byte `json:"note,omitempty"`
 }
 
 // queries is what a running App needs to answer queries.
@@ -164,6 +167,14 @@ func (q *queries) absent(id plan.TaskID) error {
 // readPage reads rows of one engine; they are copied.
 func readPage(engine state.Reader, kind state.Kind, req pageRequest) (page, error) {
 	var p page
+	if kind == state.Versioned {
+		// Read before the rows are, of which those that count at its time are there then.
+		note, _, err := engine.Get(nil, state.VersionNote())
+		if err != nil {
+			return page{}, err
+		}
+		p.Note = note
+	}
 	size := 0
 	limit := max(1, min(req.Limit, pageRows))
 	from, to := req.From, req.To
