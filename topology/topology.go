@@ -38,7 +38,7 @@
 // # Time
 //
 // Results have the greatest timestamp of the records they come from, and the value of a
-// ToTable that of its record. A window is closed when the task's stream time reaches
+// ToTable or ToVersionedTable that of its record. A window is closed when the task's stream time reaches
 // its end plus grace, a session or a sliding window, whose end belongs to it, when stream
 // time has passed that, for a session by the gap; later records for it are dropped and
 // counted as late; Late has them as a stream. Behind another aggregation in the same

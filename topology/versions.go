@@ -136,12 +136,18 @@ func (v *versions[K, V]) find(key K, at int64) (from int64, value V, found bool,
 	case at < v.horizon():
 		return 0, value, false, nil, nil
 	}
+	from, value, found, err = v.back(v.raw, at)
+	return from, value, found, nil, err
+}
+
+// back looks back in the store.
+func (v *versions[K, V]) back(raw []byte, at int64) (from int64, value V, found bool, err error) {
 	var failed error
-	_, err = state.VersionAsOf(v.cache.store, v.raw, at, func(time int64, row []byte) {
+	_, err = state.VersionAsOf(v.cache.store, raw, at, func(time int64, row []byte) {
 		from = time
 		value, found, failed = decodeVersion(row, v.cache.value)
 	})
-	return from, value, found, nil, v.broken(cmp.Or(err, failed))
+	return from, value, found, v.broken(cmp.Or(err, failed))
 }
 
 func (v *versions[K, V]) open() error {
