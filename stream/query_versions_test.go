@@ -32,7 +32,7 @@ func newVersioned(t *testing.T, in string) *versioned {
 	return v
 }
 
-func from(second int64, key, value string) plan.Record {
+func valueFrom(second int64, key, value string) plan.Record {
 	r := plan.Record{Timestamp: second * 1000, Key: []byte(key)}
 	if value != "-" {
 		r.Value = []byte(value)
@@ -62,7 +62,7 @@ func TestQueriesOfVersions(t *testing.T) {
 	var all []plan.Record
 	keys := []string{"a", "b", "c", "d", "e", "f"} // on all partitions
 	for _, key := range keys {
-		all = append(all, from(100, key, "one"), from(150, key, "three"), from(120, key, "two"), from(140, key, "-"))
+		all = append(all, valueFrom(100, key, "one"), valueFrom(150, key, "three"), valueFrom(120, key, "two"), valueFrom(140, key, "-"))
 	}
 	c.produce(in, all...)
 	for _, app := range apps {
@@ -87,7 +87,7 @@ func TestQueriesOfVersions(t *testing.T) {
 	}
 	// Time goes on: what ended before the history is not told, swept or not.
 	for _, key := range keys {
-		c.produce(in, from(160, key, "-"), from(230, key, "-"))
+		c.produce(in, valueFrom(160, key, "-"), valueFrom(230, key, "-"))
 	}
 	versions := must(stream.QueryVersions(apps[0].App, q.table))(t)
 	for _, key := range keys {

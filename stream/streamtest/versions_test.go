@@ -38,7 +38,7 @@ func TestVersionedTableOverRestartsAndCrashes(t *testing.T) {
 			price.SendNull("tea", at(40))
 			price.Send("oil", 2, at(80))
 			crash(d)
-			d.Commit() // else what is older and comes now is taken in first
+			d.Commit()                   // else what is older and comes now is taken in first
 			order.Send("tea", 1, at(19)) // before the history of one minute, for oil's partition
 			order.Send("tea", 2, at(25))
 			order.Send("oil", 3, at(100))
