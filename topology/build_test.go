@@ -108,6 +108,13 @@ func TestFormerly(t *testing.T) {
 			func(k, v string) (string, string) { return v, k }, groupsWas), countedWas)
 		joined, joinedWas := n("joined")
 		topology.JoinStreams(joined, a, b, topology.Within(time.Minute), func(a, b string) string { return a + b }, joinedWas)
+		versions, versionsWas := n("versions")
+		topology.ToVersionedTable(versions, a, time.Minute, versionsWas)
+		memory, memoryWas := n("memory")
+		topology.Process(a, topology.Processor[string, string]{
+			Stores:  []topology.ProcessorStore{topology.NewVersionedStore(memory, serde.String, serde.String, time.Minute, memoryWas)},
+			Process: func(*topology.ProcessorContext, *topology.Record[string, string]) error { return nil },
+		}, topology.Named("remembering"))
 		held, heldWas := n("held")
 		l.Suppress(held, topology.UntilTimeLimit(time.Minute), heldWas)
 		p, err := top.Build()

@@ -334,7 +334,7 @@ func appendMark(dst []byte, time, streamTime, before int64) []byte {
 // complete commit was at streamTime.
 func decodeMark(mark []byte, streamTime int64) (int64, error) {
 	if len(mark) != 3*timestampSize {
-		return 0, fmt.Errorf("the mark of a window store has %d bytes, want %d", len(mark), 3*timestampSize)
+		return 0, fmt.Errorf("the mark of a store has %d bytes, want %d", len(mark), 3*timestampSize)
 	}
 	if int64(binary.BigEndian.Uint64(mark[timestampSize:])) > streamTime {
 		return int64(binary.BigEndian.Uint64(mark[2*timestampSize:])), nil
